@@ -1,0 +1,1 @@
+//! The parameters of RFC 5354 3.

@@ -1,0 +1,43 @@
+# libasap: reliable server pooling. `make` builds, `make demo` shows it, `make test` tests it.
+
+CARGO ?= cargo
+SEEDS ?= 1000
+
+.PHONY: all demo test lint sim soak header examples docs clean help
+
+all: ## build library, daemon, tools (target/release)
+	$(CARGO) build --release --workspace
+	ln -sf libasap.so target/release/libasap.so.0
+
+examples: all ## build the C programs of c-examples (build/)
+	$(MAKE) -C c-examples LIBDIR=$(CURDIR)/target/release OUT=$(CURDIR)/build
+
+demo: examples ## a pool of three C servers, one C client, servers killed again and again
+	target/release/asapctl demo --programs build
+
+test: lint docs ## everything; says what this machine has no tools for
+	CARGO="$(CARGO)" tests/run
+
+lint: ## formatting, clippy with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+docs: ## API documentation without warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+
+sim: ## long simulator runs: make sim SEEDS=100000
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture
+
+soak: examples ## what takes too long for CI: 10^6 requests with kills, many seeds
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture
+	$(CARGO) test --release --test soak -- --ignored --nocapture
+
+header: ## generate include/asap.h anew
+	UPDATE_HEADER=1 $(CARGO) test --test header
+
+clean:
+	$(CARGO) clean
+	rm -rf build
+
+help:
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12

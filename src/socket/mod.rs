@@ -1,11 +1,13 @@
 //! What a descriptor means: contexts with their background thread, the descriptor table, blocking,
 //! notifications, session I/O in the caller's thread (design: the transport is read and written by whoever calls).
 
+use crate::config::SessionConfig;
 use crate::policy::Policy;
 use crate::session::SendOptions;
 use crate::types::{PeId, PoolElement, PoolHandle};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A failed call: what errno says, and a sentence for people.
@@ -23,6 +25,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// How long a call may block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
+    /// As long as the descriptor's `call_timeout`, or the context's, says.
+    Default,
     /// Not at all.
     No,
     /// So long.
@@ -46,6 +50,8 @@ pub struct Options {
     pub connect_timeout: Option<Duration>,
     /// Replaces T1-T3.
     pub response_timeout: Option<Duration>,
+    /// How long a call that has no time-out of its own and needs a registrar or an element may block; default 10 s.
+    pub call_timeout: Option<Duration>,
     /// Replaces MAX-REQUEST-RETRANSMIT.
     pub request_max_trials: Option<u32>,
     /// Timers.
@@ -86,6 +92,19 @@ pub enum Incoming {
         /// The session.
         session: u32,
     },
+    /// Error.Report (RFC 5352 6.7): a message of ours that was not delivered and will not be sent again; its bytes were copied out.
+    Undelivered {
+        /// How many.
+        bytes: usize,
+        /// Payload protocol identifier, host order.
+        ppid: u32,
+        /// Stream.
+        stream: u16,
+        /// The session it was sent on.
+        session: u32,
+        /// The element it was meant for.
+        to: Option<PeId>,
+    },
     /// A notification.
     Notification(Notification),
     /// The peer has closed (0 at the C level).
@@ -119,6 +138,52 @@ pub struct Outgoing {
     pub abort: bool,
     /// To this pool (unconnected sockets, RFC 5352 6.5.1), and to this element of it (6.5.3).
     pub to: Option<(PoolHandle, Option<PeId>)>,
+}
+
+/// What can be set on a descriptor. Sessions accepted from it, or made by it, inherit it.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// Automatic failover, its deadline, the connect time-out, business cards.
+    pub session: SessionConfig,
+    /// How long calls without a time-out of their own that need a registrar or an element may block (connect, register,
+    /// deregister, failover); none: the context's default.
+    pub call_timeout: Option<Duration>,
+    /// How long `rsp_read` and `rsp_recv` wait.
+    pub receive_wait: Wait,
+    /// How long `rsp_write` and `rsp_send` wait.
+    pub send_wait: Wait,
+}
+
+/// A failover that has just succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failover {
+    /// The session.
+    pub session: u32,
+    /// The element that failed, if there was one.
+    pub from: Option<PeId>,
+    /// Where the session goes on.
+    pub to: PeId,
+    /// Whether a cookie was echoed to it.
+    pub has_cookie: bool,
+    /// How long the session was without element.
+    pub gap: Duration,
+}
+
+/// Called by the thread that is inside a call on the descriptor, with no lock held, after the new element was reached and before unsent messages
+/// go to it (RFC 5351 4.3): it may send.
+pub type FailoverCallback = Arc<dyn Fn(RawFd, &Failover) + Send + Sync>;
+
+/// One change of a watched pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The element is in the pool; the first time for every element found there.
+    Added(PoolElement),
+    /// The element has changed.
+    Updated(PoolElement),
+    /// The element has left.
+    Removed(PeId),
+    /// The elements present at the start, or after a new registrar was found, have all been told.
+    UpToDate,
 }
 
 macro_rules! api {
@@ -173,8 +238,14 @@ api! {
     fn deregister_element(handle: &PoolHandle, id: PeId, wait: Wait) -> Result<()>;
     /// Reports an element that could not be reached (basic mode, Transport.Failure of RFC 5352 6.9.2).
     fn report_failure(handle: &PoolHandle, id: PeId) -> Result<()>;
-    /// The cached elements of a pool in selection order: the primary server and the ones after it (RFC 5351 4.1).
-    fn servers(sd: RawFd) -> Result<Vec<PeId>>;
     /// A descriptor on which every change of the pool can be received.
     fn watch(handle: &PoolHandle) -> Result<RawFd>;
+    /// The next change of a watched pool; EAGAIN if there is none.
+    fn next_change(sd: RawFd, wait: Wait) -> Result<Change>;
+    /// What is set on a descriptor.
+    fn socket_options(sd: RawFd) -> Result<SocketOptions>;
+    /// Sets it, from now on.
+    fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()>;
+    /// Sets or takes back the function called after each failover of a user's session.
+    fn set_failover_callback(sd: RawFd, callback: Option<FailoverCallback>) -> Result<()>;
 }

@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
     /// Passes over up to three bytes of padding that follow `len` bytes; they may be missing at the end.
     pub fn skip_padding(&mut self, len: usize) {
         let pad = padding(len).min(self.rest.len());
-        self.rest = &self.rest[pad..];
+        self.rest = self.rest.get(pad..).unwrap_or_default();
     }
 }
 
@@ -72,6 +72,9 @@ pub const fn padding(len: usize) -> usize {
 }
 
 /// Writes to a growing buffer.
+///
+/// Padding is written when something follows it, because the length of a parameter that holds others counts
+/// the padding between them but not that behind the last one (RFC 5354 2).
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
@@ -121,27 +124,39 @@ impl Writer {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Appends zeros up to a multiple of four.
+    pub fn pad(&mut self) {
+        self.out.resize(self.out.len() + padding(self.out.len()), 0);
+    }
+
     /// Begins something that starts with `head` (a parameter's type, or a message's type and flags) and a
-    /// 16-bit length.
+    /// 16-bit length, behind the padding of what stands before it.
     pub fn open(&mut self, head: u16) -> Open {
+        self.pad();
         let start = self.out.len();
         self.u16(head);
         self.u16(0);
         Open { start }
     }
 
-    /// Fills in the length since `open`, and pads with zeros to a multiple of four behind it.
+    /// Fills in the length since `open`.
     pub fn close(&mut self, open: Open) {
-        let len = self.out.len() - open.start;
-        match u16::try_from(len) {
-            Ok(len) => self.out[open.start + 2..open.start + 4].copy_from_slice(&len.to_be_bytes()),
-            Err(_) => self.overflow = true,
+        let len = self.out.len().saturating_sub(open.start);
+        match (u16::try_from(len), self.out.get_mut(open.start + 2..open.start + 4)) {
+            (Ok(len), Some(field)) => field.copy_from_slice(&len.to_be_bytes()),
+            _ => self.overflow = true,
         }
-        self.out.resize(self.out.len() + padding(len), 0);
     }
 
-    /// What was written; none if something closed was longer than its 16-bit length can say.
-    pub fn finish(self) -> Option<Vec<u8>> {
+    /// What was written, padded to a multiple of four; none if something closed was longer than its 16-bit
+    /// length can say.
+    pub fn finish(mut self) -> Option<Vec<u8>> {
+        self.pad();
+        self.finish_unpadded()
+    }
+
+    /// As [`Writer::finish`], without padding behind: for what becomes the value of something else.
+    pub fn finish_unpadded(self) -> Option<Vec<u8>> {
         (!self.overflow).then_some(self.out)
     }
 }
@@ -204,14 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn patches_lengths_of_nested_parameters_and_pads() {
+    fn counts_padding_between_nested_parameters_but_not_behind_the_last() {
         let mut writer = Writer::new();
         let outer = writer.open(0x000a);
-        let inner = writer.open(0x0009);
-        writer.bytes(b"abcde");
-        writer.close(inner);
+        for value in [&b"abcde"[..], b"fg"] {
+            let inner = writer.open(0x0009);
+            writer.bytes(value);
+            writer.close(inner);
+        }
         writer.close(outer);
-        assert_eq!(writer.finish().unwrap(), b"\0\x0a\0\x10\0\x09\0\x09abcde\0\0\0");
+        let unpadded = b"\0\x0a\0\x16\0\x09\0\x09abcde\0\0\0\0\x09\0\x06fg";
+        assert_eq!(writer.clone().finish_unpadded().unwrap(), unpadded);
+        assert_eq!(writer.finish().unwrap(), [&unpadded[..], &[0, 0]].concat());
     }
 
     #[test]

@@ -1,1 +1,89 @@
-fn main() {}
+//! `asapctl`: look at pools, resolve handles, keep a plain server registered, watch sessions survive their servers.
+
+mod admin;
+mod demo;
+mod endpoint;
+mod table;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Look at reliable server pools, and try them.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  asapctl pools                                       what the registrar on this machine holds
+  asapctl resolve EchoPool                            ask as a client would
+  asapctl register --pool Web --tcp 127.0.0.1:8080    put a plain TCP server into a pool while this runs
+  ASAP_REGISTRARS=10.0.0.5 asapctl resolve EchoPool   ask a registrar elsewhere"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pools and their elements, from a registrar on this machine (through its admin socket).
+    Pools(Look),
+    /// What a registrar on this machine has counted since it started.
+    Counters(Look),
+    /// The other registrars that a registrar on this machine knows.
+    Peers(Look),
+    /// The elements of a pool in the order in which a client would try them.
+    Resolve(endpoint::Resolve),
+    /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT.
+    Register(endpoint::Register),
+    /// A registrar, a pool of three C servers, one C client; servers are killed, sessions go on.
+    Demo(demo::Demo),
+}
+
+/// How to reach a registrar's admin socket, and how to print.
+#[derive(Args)]
+struct Look {
+    /// The registrar's admin socket [default: the one a registrar of this user opens].
+    #[arg(long, value_name = "PATH")]
+    admin: Option<PathBuf>,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How to find registrars.
+#[derive(Args, Clone)]
+struct Registrars {
+    /// Ask this registrar (ADDR:PORT, repeatable) [default: ASAP_REGISTRARS, announcements, loopback].
+    #[arg(long = "registrar", value_name = "ADDR:PORT")]
+    registrars: Vec<std::net::SocketAddr>,
+    /// Give up after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let done = match Cli::parse().command {
+        Command::Pools(look) => admin::pools(&look),
+        Command::Counters(look) => admin::counters(&look),
+        Command::Peers(look) => admin::peers(&look),
+        Command::Resolve(resolve) => endpoint::resolve(&resolve),
+        Command::Register(register) => endpoint::register(&register),
+        Command::Demo(demo) => demo::run(&demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("asapctl: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Looking at a registrar through its admin socket: one line of JSON asks, one line answers.
+
+use crate::{Look, table};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a registrar of this user opens its admin socket when it is told nothing else.
+pub fn default_path() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_dir()) {
+        Some(folder) => PathBuf::from(folder).join("asap-registrar.sock"),
+        // SAFETY: getuid has no failure and no memory.
+        None => PathBuf::from(format!("/tmp/asap-registrar-{}.sock", unsafe { libc::getuid() })),
+    }
+}
+
+fn ask(look: &Look, command: &str) -> Result<Value, String> {
+    let path = look.admin.clone().unwrap_or_else(default_path);
+    let stream = UnixStream::connect(&path).map_err(|error| {
+        format!(
+            "no registrar answers at {}: {error}; start one (asap-registrar) or name its socket (--admin)",
+            path.display()
+        )
+    })?;
+    let said = (|| {
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        writeln!(&stream, "{}", json!({ "v": 1, "cmd": command }))?;
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line)?;
+        Ok::<_, std::io::Error>(line)
+    })()
+    .map_err(|error| format!("the registrar at {} did not answer: {error}", path.display()))?;
+    let answer: Value =
+        serde_json::from_str(&said).map_err(|error| format!("an answer that is no JSON: {error}"))?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(sentence) => Err(sentence.to_string()),
+        None => Ok(answer),
+    }
+}
+
+/// A JSON value as a cell.
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_string(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => list.iter().map(|v| cell(Some(v))).collect::<Vec<_>>().join(" "),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+pub fn pools(look: &Look) -> Result<(), String> {
+    let answer = ask(look, "pools")?;
+    if look.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for pool in list(&answer, "pools") {
+        for element in list(pool, "elements") {
+            rows.push(vec![
+                cell(pool.get("handle")),
+                cell(element.get("id")),
+                cell(element.get("policy")),
+                cell(element.get("transport")),
+                cell(element.get("home")),
+                cell(element.get("expires_in")),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        println!("no pools");
+    } else {
+        table::print(&["POOL", "ELEMENT", "POLICY", "TRANSPORT", "HOME", "EXPIRES IN"], &rows);
+    }
+    Ok(())
+}
+
+pub fn counters(look: &Look) -> Result<(), String> {
+    let answer = ask(look, "counters")?;
+    if look.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let counters = answer.get("counters").and_then(Value::as_object).ok_or("an answer without counters")?;
+    let rows: Vec<_> = counters.iter().map(|(name, value)| vec![name.clone(), value.to_string()]).collect();
+    table::print(&["COUNTER", "VALUE"], &rows);
+    Ok(())
+}
+
+pub fn peers(look: &Look) -> Result<(), String> {
+    let answer = ask(look, "peers")?;
+    if look.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let rows: Vec<_> = list(&answer, "peers")
+        .iter()
+        .map(|peer| vec![cell(peer.get("id")), cell(peer.get("address")), cell(peer.get("last_heard"))])
+        .collect();
+    if rows.is_empty() {
+        println!("no peers");
+    } else {
+        table::print(&["REGISTRAR", "ADDRESS", "LAST HEARD"], &rows);
+    }
+    Ok(())
+}

@@ -1,7 +1,14 @@
-//! Pool member selection (RFC 5356): each policy's wire form and selection rule, one table row a policy,
+//! Pool member selection (RFC 5356): each policy's wire form and selection rules, one table row a policy,
 //! and the [`Selector`] that keeps a pool's elements in selection order, at the registrar and at the user.
+//! It neither knows elements (a slot number stands for each) nor encodes anything.
 
-use crate::types::{Load, Rng};
+mod lottery;
+mod selector;
+mod sorted;
+
+pub use selector::Selector;
+
+use crate::types::Load;
 
 /// A policy type known to us: the nine of RFC 5356 and RSPLIB's private ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -68,6 +75,47 @@ enum Field {
     Distance,
 }
 
+/// How elements are selected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// In this order.
+    Sorted(Order),
+    /// By draws without replacement, each element with so many tickets.
+    Lottery(Tickets),
+}
+
+/// What comes first. Among equals it is the one that has not led an answer for the longest time, so that
+/// the head of each group of equals moves on by one with every request (RFC 5356 4.1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    /// All are equal.
+    RoundRobin,
+    /// The head of a circular list in which each element stands as often as its weight says, the entries of
+    /// each evenly spread (RFC 5356 4.2.2).
+    WeightedRoundRobin,
+    /// The highest priority.
+    Priority,
+    /// The lowest load.
+    Load,
+    /// The lowest load + degradation.
+    LoadOfNext,
+    /// The lowest load + degradation * how often it was selected since it registered.
+    LoadDegraded,
+    /// The one added first, always.
+    AsAdded,
+}
+
+/// How many tickets an element has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tickets {
+    /// One.
+    One,
+    /// Its weight.
+    Weight,
+    /// What its load leaves of 0xffffffff.
+    Unload,
+}
+
 /// All there is to know about a policy.
 #[derive(Debug)]
 struct Row {
@@ -76,53 +124,66 @@ struct Row {
     name: &'static str,
     /// The words behind the number on the wire, in order.
     fields: &'static [Field],
+    /// How a registrar selects ("ENRP Server Considerations").
+    registrar: Rule,
+    /// How a user selects from a registrar's answer ("Pool User Considerations").
+    user: Rule,
 }
 
-const fn row(policy_type: PolicyType, number: u32, name: &'static str, fields: &'static [Field]) -> Row {
-    Row { policy_type, number, name, fields }
+const fn row(
+    policy_type: PolicyType,
+    number: u32,
+    name: &'static str,
+    fields: &'static [Field],
+    registrar: Rule,
+    user: Rule,
+) -> Row {
+    Row { policy_type, number, name, fields, registrar, user }
 }
 
-/// One row a policy, in the order of [`PolicyType`], which is that of the numbers.
+/// One row a policy, in the order of [`PolicyType`], which is that of the numbers: number, name, values,
+/// rule at the registrar, rule at the user.
+///
+/// The users' rules: answers to least-used requests are in the registrar's order, which is to be kept (RFC 5356
+/// 5.1.3). Weights of a round robin are the registrar's business (4.2.3). A "random" choice from
+/// the answer to a weighted lottery (4.4.3) is again weighted: otherwise weights would say nothing as soon as
+/// an answer holds the whole pool.
+#[rustfmt::skip]
 static TABLE: [Row; 16] = {
     use Field::{Degradation, Distance, Dpf, Load, Priority, Weight};
     use PolicyType as P;
+    use Rule::{Lottery, Sorted};
+    const RR: Rule = Sorted(Order::RoundRobin);
+    const AS_TOLD: Rule = Sorted(Order::AsAdded);
     [
-        row(P::RoundRobin, 0x0000_0001, "RoundRobin", &[]),
-        row(P::WeightedRoundRobin, 0x0000_0002, "WeightedRoundRobin", &[Weight]),
-        row(P::Random, 0x0000_0003, "Random", &[]),
-        row(P::WeightedRandom, 0x0000_0004, "WeightedRandom", &[Weight]),
-        row(P::Priority, 0x0000_0005, "Priority", &[Priority]),
-        row(P::LeastUsed, 0x4000_0001, "LeastUsed", &[Load]),
-        row(P::LeastUsedDegradation, 0x4000_0002, "LeastUsedDegradation", &[Load, Degradation]),
-        row(P::PriorityLeastUsed, 0x4000_0003, "PriorityLeastUsed", &[Load, Degradation]),
-        row(P::RandomizedLeastUsed, 0x4000_0004, "RandomizedLeastUsed", &[Load]),
-        row(P::RandomizedPriorityLeastUsed, 0xb000_1001, "RandomizedPriorityLeastUsed", &[Load, Degradation]),
-        row(
-            P::RandomizedLeastUsedDegradation,
-            0xb000_1002,
-            "RandomizedLeastUsedDegradation",
-            &[Load, Degradation],
-        ),
-        row(
-            P::PriorityLeastUsedDegradation,
-            0xb000_1003,
-            "PriorityLeastUsedDegradation",
-            &[Load, Degradation],
-        ),
-        row(
-            P::RandomizedPriorityLeastUsedDegradation,
-            0xb000_1004,
-            "RandomizedPriorityLeastUsedDegradation",
-            &[Load, Degradation],
-        ),
-        row(P::WeightedRandomDpf, 0xb000_2001, "WeightedRandomDPF", &[Weight, Dpf, Distance]),
-        row(P::LeastUsedDpf, 0xb000_2002, "LeastUsedDPF", &[Load, Dpf, Distance]),
-        row(
-            P::LeastUsedDegradationDpf,
-            0xb000_2003,
-            "LeastUsedDegradationDPF",
-            &[Load, Degradation, Dpf, Distance],
-        ),
+        row(P::RoundRobin, 0x0000_0001, "RoundRobin", &[], RR, RR),
+        row(P::WeightedRoundRobin, 0x0000_0002, "WeightedRoundRobin",
+            &[Weight], Sorted(Order::WeightedRoundRobin), RR),
+        row(P::Random, 0x0000_0003, "Random", &[], Lottery(Tickets::One), Lottery(Tickets::One)),
+        row(P::WeightedRandom, 0x0000_0004, "WeightedRandom",
+            &[Weight], Lottery(Tickets::Weight), Lottery(Tickets::Weight)),
+        row(P::Priority, 0x0000_0005, "Priority",
+            &[Priority], Sorted(Order::Priority), Sorted(Order::Priority)),
+        row(P::LeastUsed, 0x4000_0001, "LeastUsed", &[Load], Sorted(Order::Load), AS_TOLD),
+        row(P::LeastUsedDegradation, 0x4000_0002, "LeastUsedDegradation",
+            &[Load, Degradation], Sorted(Order::LoadDegraded), AS_TOLD),
+        row(P::PriorityLeastUsed, 0x4000_0003, "PriorityLeastUsed",
+            &[Load, Degradation], Sorted(Order::LoadOfNext), AS_TOLD),
+        row(P::RandomizedLeastUsed, 0x4000_0004, "RandomizedLeastUsed",
+            &[Load], Lottery(Tickets::Unload), Lottery(Tickets::Unload)),
+        // Private to RSPLIB, of whose rules only the names are published: round robin for the time being.
+        row(P::RandomizedPriorityLeastUsed, 0xb000_1001, "RandomizedPriorityLeastUsed",
+            &[Load, Degradation], RR, RR),
+        row(P::RandomizedLeastUsedDegradation, 0xb000_1002, "RandomizedLeastUsedDegradation",
+            &[Load, Degradation], RR, RR),
+        row(P::PriorityLeastUsedDegradation, 0xb000_1003, "PriorityLeastUsedDegradation",
+            &[Load, Degradation], RR, RR),
+        row(P::RandomizedPriorityLeastUsedDegradation, 0xb000_1004, "RandomizedPriorityLeastUsedDegradation",
+            &[Load, Degradation], RR, RR),
+        row(P::WeightedRandomDpf, 0xb000_2001, "WeightedRandomDPF", &[Weight, Dpf, Distance], RR, RR),
+        row(P::LeastUsedDpf, 0xb000_2002, "LeastUsedDPF", &[Load, Dpf, Distance], RR, RR),
+        row(P::LeastUsedDegradationDpf, 0xb000_2003, "LeastUsedDegradationDPF",
+            &[Load, Degradation, Dpf, Distance], RR, RR),
     ]
 };
 
@@ -171,38 +232,6 @@ impl Policy {
     fn field(&self, field: Field) -> Option<u32> {
         let mut fields = self.policy_type.row().fields.iter().zip(self.words());
         fields.find(|(it, _)| **it == field).map(|(_, word)| *word)
-    }
-}
-
-/// A pool's elements (named by small slot numbers) in selection order.
-#[derive(Clone, Debug)]
-pub struct Selector {}
-
-impl Selector {
-    /// An empty pool with this policy.
-    pub fn new(_policy_type: PolicyType) -> Selector {
-        todo!()
-    }
-    /// Adds `slot`, or replaces its policy values (a re-registration: degradation starts again at 0).
-    pub fn set(&mut self, _slot: u32, _policy: &Policy) {
-        todo!()
-    }
-    /// Takes `slot` out.
-    pub fn remove(&mut self, _slot: u32) {
-        todo!()
-    }
-    /// Selects up to `items` different slots in the order in which users are to try them, and notes that
-    /// they were selected. Appends them to `out`.
-    pub fn select(&mut self, _items: usize, _rng: &mut Rng, _out: &mut Vec<u32>) {
-        todo!()
-    }
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -1,0 +1,88 @@
+//! Who owns how many elements, their checksums (RFC 5353 3.6.2) and sweeps (3.6.3).
+//!
+//! A checksum is kept as the plain sum of the elements' 16-bit words and folded when asked for: adding and
+//! subtracting are then exact, where a folded sum would no longer tell "nothing" (0xffff) from a sum that happens to
+//! be a multiple of 0xffff (0).
+//!
+//! A mark is not set on each element: an owner's sweeps are numbered, an element bears the number of the sweep
+//! in which it was last seen, and is marked when that is not its owner's present one.
+
+use super::View;
+use crate::types::{PeChecksum, PeId, PoolHandle, ServerId};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Owners(BTreeMap<ServerId, Owner>);
+
+#[derive(Debug, Default)]
+struct Owner {
+    count: usize,
+    /// The sum of the words for each view. 2^32 elements of the longest handles fit.
+    sums: [u64; View::ALL.len()],
+    sweep: u64,
+}
+
+impl Owners {
+    /// Counts an element as its owner's; gives the owner's present sweep.
+    pub(super) fn join(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId) -> u64 {
+        let Some(id_of_owner) = owner else { return 0 };
+        let owner = self.0.entry(id_of_owner).or_default();
+        owner.count += 1;
+        for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
+            *sum += view.words(handle, id);
+        }
+        owner.sweep
+    }
+
+    /// Takes back what [`Owners::join`] did.
+    pub(super) fn leave(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId) {
+        let Some(id_of_owner) = owner else { return };
+        let Some(owner) = self.0.get_mut(&id_of_owner) else { return };
+        owner.count -= 1;
+        for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
+            *sum -= view.words(handle, id);
+        }
+        if owner.count == 0 {
+            self.0.remove(&id_of_owner);
+        }
+    }
+
+    pub(super) fn count(&self, owner: ServerId) -> usize {
+        self.0.get(&owner).map_or(0, |owner| owner.count)
+    }
+
+    pub(super) fn checksum(&self, owner: ServerId, view: View) -> PeChecksum {
+        let mut sum = self.0.get(&owner).map_or(0, |owner| owner.sums[view as usize]);
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        PeChecksum(!(sum as u16))
+    }
+
+    pub(super) fn start_sweep(&mut self, owner: ServerId) {
+        if let Some(owner) = self.0.get_mut(&owner) {
+            owner.sweep += 1;
+        }
+    }
+
+    pub(super) fn sweep(&self, owner: ServerId) -> u64 {
+        self.0.get(&owner).map_or(0, |owner| owner.sweep)
+    }
+}
+
+impl View {
+    const ALL: [View; 1] = [View::Full];
+
+    /// What an element adds to the sum in this view: the words of the handle, padded to an even length, and of the
+    /// identifier.
+    fn words(self, handle: &PoolHandle, id: PeId) -> u64 {
+        match self {
+            View::Full => {
+                let word =
+                    |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+                let of_handle: u64 = handle.as_bytes().chunks(2).map(word).sum();
+                of_handle + u64::from(id.0 >> 16) + u64::from(id.0 & 0xffff)
+            }
+        }
+    }
+}

@@ -296,12 +296,12 @@ pub(super) fn encode(message: &AsapMessage, dialect: Dialect) -> Result<Vec<u8>,
             put_pool_handle(w, handle);
             put_capabilities(w, *capabilities);
             put_pe_id(w, *element);
-            put_error(w, error, dialect);
+            put_error(w, error);
         }
         AsapMessage::DeregistrationResponse { handle, element, error } => {
             put_pool_handle(w, handle);
             put_pe_id(w, *element);
-            put_error(w, error, dialect);
+            put_error(w, error);
         }
         AsapMessage::HandleResolution { subscribe: _, handle, items, capabilities } => {
             put_pool_handle(w, handle);
@@ -314,7 +314,7 @@ pub(super) fn encode(message: &AsapMessage, dialect: Dialect) -> Result<Vec<u8>,
                 put_policy(w, policy);
             }
             put_elements(w, elements, dialect);
-            put_error(w, error, dialect);
+            put_error(w, error);
         }
         AsapMessage::KeepAlive(KeepAlive { home: _, server, handle, element }) => {
             w.u32(server_id_word(*server));
@@ -334,9 +334,9 @@ pub(super) fn encode(message: &AsapMessage, dialect: Dialect) -> Result<Vec<u8>,
             put_pool_handle(w, handle);
             put_elements(w, elements, dialect);
         }
-        AsapMessage::Error(causes) => put_causes(w, causes, dialect),
+        AsapMessage::Error(causes) => put_causes(w, causes),
     }
-    dialect.close_container(w, open);
+    dialect.close_message(w, open);
     finish(writer)
 }
 
@@ -368,8 +368,8 @@ fn put_elements(writer: &mut Writer, elements: &[PoolElement], dialect: Dialect)
     }
 }
 
-fn put_error(writer: &mut Writer, error: &Option<Vec<ErrorCause>>, dialect: Dialect) {
+fn put_error(writer: &mut Writer, error: &Option<Vec<ErrorCause>>) {
     if let Some(causes) = error {
-        put_causes(writer, causes, dialect);
+        put_causes(writer, causes);
     }
 }

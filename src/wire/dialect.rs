@@ -1,5 +1,5 @@
 //! The one place where a dialect makes a difference: the unit of registration lives, the transport use of
-//! TCP, and what a length counts. Everything else is read alike from everyone.
+//! TCP, and what a message's length counts. Everything else is read alike from everyone.
 
 use crate::codec::{Open, Writer};
 use crate::types::{RegistrationLife, TransportUse};
@@ -62,9 +62,8 @@ impl Dialect {
         }
     }
 
-    /// Closes a message, or a parameter that holds others. Padding behind the last one is not counted (RFC 5354
-    /// 2, 4), but RSPLIB counts it.
-    pub(super) fn close_container(self, writer: &mut Writer, open: Open) {
+    /// Closes a message. Its length does not count the padding behind it (RFC 5354 4), but RSPLIB's does.
+    pub(super) fn close_message(self, writer: &mut Writer, open: Open) {
         match self {
             Dialect::Unknown | Dialect::Rfc => {}
             Dialect::Rsplib => writer.pad(),

@@ -307,9 +307,9 @@ pub(super) fn encode(message: &EnrpMessage, dialect: Dialect) -> Result<Vec<u8>,
         EnrpMessage::InitTakeover { header: _, target }
         | EnrpMessage::InitTakeoverAck { header: _, target }
         | EnrpMessage::TakeoverServer { header: _, target } => w.u32(server_id_word(*target)),
-        EnrpMessage::Error { header: _, causes } => put_causes(w, causes, dialect),
+        EnrpMessage::Error { header: _, causes } => put_causes(w, causes),
     }
-    dialect.close_container(w, open);
+    dialect.close_message(w, open);
     finish(writer)
 }
 

@@ -440,7 +440,7 @@ pub(super) fn put_policy(writer: &mut Writer, policy: &Policy) {
 }
 
 /// An operation error; without any cause it says that the error is unspecified, since there must be one.
-pub(super) fn put_causes(writer: &mut Writer, causes: &[ErrorCause], dialect: Dialect) {
+pub(super) fn put_causes(writer: &mut Writer, causes: &[ErrorCause]) {
     let open = writer.open(OPERATION_ERROR);
     for cause in causes {
         put_bytes(writer, cause_number(cause.code), &cause.info);
@@ -448,7 +448,7 @@ pub(super) fn put_causes(writer: &mut Writer, causes: &[ErrorCause], dialect: Di
     if causes.is_empty() {
         put_bytes(writer, cause_number(CauseCode::Unspecified), &[]);
     }
-    dialect.close_container(writer, open);
+    writer.close(open);
 }
 
 pub(super) fn put_transport(writer: &mut Writer, transport: &TransportAddress, dialect: Dialect) {
@@ -486,7 +486,7 @@ pub(super) fn put_bare_element(writer: &mut Writer, element: &PoolElement, diale
     if let Some(transport) = &element.asap_transport {
         put_transport(writer, transport, dialect);
     }
-    dialect.close_container(writer, open);
+    writer.close(open);
 }
 
 /// A pool element, behind its capabilities.
@@ -504,7 +504,7 @@ pub(super) fn put_server_information(
     let open = writer.open(SERVER_INFORMATION);
     writer.u32(server_id_word(server));
     put_transport(writer, transport, dialect);
-    dialect.close_container(writer, open);
+    writer.close(open);
 }
 
 /// How a registrar's identifier, or the lack of one, stands on the wire.

@@ -1,35 +1,120 @@
 //! Listening sockets.
 
 use crate::machine::{LinkKind, Protocol};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// A listening socket, non-blocking and close-on-exec.
 #[derive(Debug)]
-pub struct Listener {}
+pub struct Listener {
+    socket: Socket,
+    kind: LinkKind,
+    protocol: Protocol,
+    local: SocketAddr,
+}
 
-#[allow(unused_variables)]
 impl Listener {
-    /// Binds and listens; port 0 is an ephemeral one.
+    /// Binds and listens; port 0 is an ephemeral one. On `[::]` IPv4 is served as well, on any other IPv6
+    /// address it is not. `Unsupported` for kinds that have no listeners here.
     pub fn bind(
         kind: LinkKind,
         protocol: Protocol,
         address: SocketAddr,
         backlog: i32,
     ) -> io::Result<Listener> {
-        todo!()
+        match kind {
+            LinkKind::Tcp => {}
+            LinkKind::Sctp | LinkKind::Udp => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.set_reuse_address(true)?;
+        if let SocketAddr::V6(v6) = address {
+            socket.set_only_v6(!v6.ip().is_unspecified())?;
+        }
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(backlog)?;
+        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Listener { socket, kind, protocol, local })
     }
+
     /// The descriptor to wait on.
     pub fn fd(&self) -> RawFd {
-        todo!()
+        self.socket.as_raw_fd()
     }
+
     /// Where it listens.
     pub fn local(&self) -> SocketAddr {
-        todo!()
+        self.local
     }
-    /// The next socket that was accepted, none if there is none now.
+
+    /// What carries the links it accepts.
+    pub fn kind(&self) -> LinkKind {
+        self.kind
+    }
+
+    /// What they are for.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The next socket that was accepted, non-blocking and close-on-exec; none if there is none now. An
+    /// error means that the system has no room (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection waits,
+    /// and so should the caller.
     pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        todo!()
+        loop {
+            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+            // SAFETY: null pointers tell accept4 that the peer's address is not wanted.
+            let fd = unsafe { libc::accept4(self.fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+            if fd >= 0 {
+                // SAFETY: `fd` was just opened and belongs to nobody else.
+                return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(None),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => return Err(error),
+                Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => {
+                    return Err(error);
+                }
+                // Everything else is the fate of one connection that is gone already (accept(2)).
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    #[test]
+    fn accepts_what_waits_and_says_when_nothing_does() {
+        let listener =
+            Listener::bind(LinkKind::Tcp, Protocol::Asap, (Ipv4Addr::LOCALHOST, 0).into(), 8).unwrap();
+        assert_ne!(listener.local().port(), 0);
+        assert!(listener.accept().unwrap().is_none());
+        let _stream = TcpStream::connect(listener.local()).unwrap();
+        let accepted = listener.accept().unwrap().expect("a connection");
+        // SAFETY: F_GETFL and F_GETFD take no pointers.
+        let (status, descriptor) = unsafe {
+            (
+                libc::fcntl(accepted.as_raw_fd(), libc::F_GETFL),
+                libc::fcntl(accepted.as_raw_fd(), libc::F_GETFD),
+            )
+        };
+        assert_ne!(status & libc::O_NONBLOCK, 0);
+        assert_ne!(descriptor & libc::FD_CLOEXEC, 0);
+        assert!(listener.accept().unwrap().is_none());
+    }
+
+    #[test]
+    fn serves_ipv4_on_the_ipv6_wildcard() {
+        let any = "[::]:0".parse().unwrap();
+        let Ok(listener) = Listener::bind(LinkKind::Tcp, Protocol::Asap, any, 8) else { return };
+        let _stream = TcpStream::connect((Ipv4Addr::LOCALHOST, listener.local().port())).unwrap();
+        assert!(listener.accept().unwrap().is_some());
     }
 }

@@ -3,10 +3,13 @@
 
 pub mod admin;
 pub mod driver;
+mod framing;
 pub mod link;
 pub mod listener;
 pub mod multicast;
 pub mod poller;
+mod tcp;
+mod udp;
 pub mod wake;
 
 use crate::types::Time;

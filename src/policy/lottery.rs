@@ -110,11 +110,11 @@ impl Pot {
         let mut slot = 0;
         let mut step = (self.sums.len() + 1).next_power_of_two() / 2;
         while step > 0 {
-            if let Some(&sum) = self.sums.get(slot + step - 1) {
-                if sum <= ticket {
-                    ticket -= sum;
-                    slot += step;
-                }
+            if let Some(&sum) = self.sums.get(slot + step - 1)
+                && sum <= ticket
+            {
+                ticket -= sum;
+                slot += step;
             }
             step /= 2;
         }

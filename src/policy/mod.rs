@@ -236,44 +236,4 @@ impl Policy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_names_and_rows_agree() {
-        for (index, policy_type) in PolicyType::all().enumerate() {
-            assert_eq!(policy_type as usize, index);
-            assert_eq!(PolicyType::from_number(policy_type.number()), Some(policy_type));
-            assert_eq!(PolicyType::from_name(policy_type.name()), Some(policy_type));
-            assert!(policy_type.words() <= Policy::MAX_WORDS);
-        }
-        assert!(TABLE.is_sorted_by_key(|row| row.number));
-    }
-
-    #[test]
-    fn reserved_and_unknown_numbers_are_no_policy() {
-        for number in [0, 6, 0x3fff_ffff, 0x4000_0000, 0x4000_0005, 0x8000_0000, 0xb000_2004, u32::MAX] {
-            assert_eq!(PolicyType::from_number(number), None);
-        }
-        assert_eq!(PolicyType::from_name("roundrobin"), None);
-    }
-
-    #[test]
-    fn bit_30_of_the_number_says_adaptive_in_the_nine() {
-        for policy_type in PolicyType::all().take(9) {
-            let adaptive = Policy::new(policy_type, &[]).load().is_some();
-            assert_eq!(policy_type.number() & 0x4000_0000 != 0, adaptive, "{policy_type:?}");
-        }
-    }
-
-    #[test]
-    fn words_have_their_meaning() {
-        let lud = Policy::new(PolicyType::LeastUsedDegradation, &[7, 8, 9]);
-        assert_eq!((lud.words(), lud.load(), lud.degradation()), (&[7, 8][..], Some(Load(7)), Some(Load(8))));
-        assert_eq!(lud.weight(), None);
-        assert_eq!(Policy::new(PolicyType::Priority, &[5]).weight(), Some(5));
-        assert_eq!(Policy::new(PolicyType::WeightedRandom, &[]).weight(), Some(0));
-        assert_eq!(Policy::new(PolicyType::LeastUsedDegradationDpf, &[1, 2, 3, 4]).words(), [1, 2, 3, 4]);
-        assert_eq!((Policy::ROUND_ROBIN.words(), Policy::ROUND_ROBIN.load()), (&[][..], None));
-    }
-}
+mod tests;

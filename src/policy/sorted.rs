@@ -51,12 +51,12 @@ struct Rank {
     stamp: u64,
 }
 
-/// `whole` + (2 `part` + 1) / (2 `parts`), compared exactly; `part` < `parts`. Only weighted round robin has
-/// more than one part.
+/// `whole` + `at` / (2^32 `parts`), a number from `whole` up to `whole` + 1, compared exactly. Only weighted round
+/// robin has more than whole numbers.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     whole: u64,
-    part: u32,
+    at: u64,
     parts: u32,
 }
 
@@ -65,19 +65,26 @@ impl Place {
     const LAST: Place = Place::plain(u64::MAX);
 
     const fn plain(whole: u64) -> Place {
-        Place { whole, part: 0, parts: 1 }
+        Place { whole, at: 0, parts: 1 }
     }
 
-    /// The first place behind `head` for an element of this weight. The weighted circular list is laid out along
-    /// a line: an element of weight w stands in the middle of each w-th of every unit of it, so that one
-    /// unit is one turn of the list, with as many entries of each element as its weight, spread evenly.
-    fn behind(head: Option<Place>, weight: u32) -> Place {
-        let first = Place { whole: 0, part: 0, parts: weight };
+    /// The first place of an element of this weight behind `head` in the weighted circular list.
+    ///
+    /// The list is laid out along a line. An element of weight w stands on it at every 1/w, so that a unit of
+    /// the line is a turn of the list, with as many entries of each element as its weight, in equal distances. Where in
+    /// its 1/w it stands depends on its slot: multiples of the golden ratio keep those of equal weight well
+    /// apart, whichever they are, so that they come between the entries of heavier ones and not in a heap.
+    fn behind(head: Option<Place>, slot: u32, weight: u32) -> Place {
+        let phase = u64::from(slot.wrapping_mul(0x9e37_79b9));
+        let first = Place { whole: 0, at: phase, parts: weight };
         let Some(head) = head else { return first };
-        // (2 part + 1) / (2 weight) > (2 head.part + 1) / (2 head.parts), where the left part is an odd number:
-        let passed = (2 * u128::from(head.part) + 1) * u128::from(weight) / u128::from(head.parts);
-        match u32::try_from(passed.div_ceil(2)) {
-            Ok(part) if part < weight => Place { whole: head.whole, part, parts: weight },
+        // The least part with (2^32 part + phase) / weight > head.at / head.parts.
+        let least = u128::from(head.at) * u128::from(weight) / u128::from(head.parts.max(1)) + 1;
+        let part = (least >> 32) + u128::from(least & 0xffff_ffff > u128::from(phase));
+        match u32::try_from(part) {
+            Ok(part) if part < weight => {
+                Place { whole: head.whole, at: u64::from(part) << 32 | phase, ..first }
+            }
             Ok(_) | Err(_) => Place { whole: head.whole.saturating_add(1), ..first },
         }
     }
@@ -85,7 +92,7 @@ impl Place {
 
 impl Ord for Place {
     fn cmp(&self, other: &Place) -> Ordering {
-        let across = |a: &Place, b: &Place| (2 * u128::from(a.part) + 1) * u128::from(b.parts);
+        let across = |a: &Place, b: &Place| u128::from(a.at) * u128::from(b.parts);
         self.whole.cmp(&other.whole).then_with(|| across(self, other).cmp(&across(other, self)))
     }
 }
@@ -145,7 +152,7 @@ impl Sorted {
                 {
                     before.rank.place
                 }
-                weight => Place::behind(self.head, weight),
+                weight => Place::behind(self.head, slot, weight),
             },
         };
         let stamp = if is_new { self.tick() } else { before.rank.stamp };
@@ -219,7 +226,7 @@ impl Sorted {
                     item.rank.stamp = stamp;
                     if item.rank.place != Place::LAST {
                         self.head = self.head.max(Some(item.rank.place));
-                        item.rank.place = Place::behind(self.head, item.rank.place.parts);
+                        item.rank.place = Place::behind(self.head, slot, item.rank.place.parts);
                     }
                 }
             }

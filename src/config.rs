@@ -109,6 +109,8 @@ impl EndpointConfig {
 pub struct SessionConfig {
     /// How long opening a link to one pool element may take before the next is tried.
     pub connect_timeout: Duration,
+    /// A resolution no older than this will do for the first element (RFC 5352 stale.cache.value).
+    pub stale_cache_value: Duration,
     /// Pause before resolving again when no element could be reached.
     pub resolution_retry: Duration,
     /// Longest time a failover may take before the session is given up; none: for ever.
@@ -129,6 +131,7 @@ impl SessionConfig {
         };
         SessionConfig {
             connect_timeout: Duration::from_millis(connect),
+            stale_cache_value: Duration::from_secs(5),
             resolution_retry: Duration::from_millis(retry),
             failover_deadline: Some(Duration::from_secs(30)),
             automatic_failover: false,

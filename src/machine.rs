@@ -99,9 +99,10 @@ pub enum LinkFailure {
     Unreachable,
     /// No answer in time.
     TimedOut,
-    /// The peer broke it off.
+    /// The peer broke it off, or a framed session link ended without end-of-session frame.
     Reset,
-    /// The peer closed it in order.
+    /// The peer closed it in order: on a framed session link an end-of-session frame was seen (one that ends
+    /// without it is `Reset`, also when it ended by FIN), on any other the end of the stream.
     Closed,
     /// The bytes that came are not of the link's protocol.
     Garbled,

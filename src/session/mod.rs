@@ -1,17 +1,34 @@
 //! A session between a pool user and a pool element (RFC 5352 3.7-3.9, 6.5): choosing the element, data and
 //! control channel, cookie, business card, and moving on to the next element when one fails.
 //!
-//! Resolving and reporting are the endpoint's business; the session asks for them by events.
+//! [`Session`] is one conversation with one element at a time; [`Dispatch`] sends each message for itself to a
+//! pool or an element, as an unconnected socket does. Resolving and reporting are the endpoint's business; both ask for
+//! them by events.
 
-use crate::config::{Limits, SessionConfig};
-use crate::endpoint::{RequestFailure, Resolution};
-use crate::machine::{Effect, Input, LinkFailure, LinkId, LinkKind, Machine, UserChannel};
-use crate::types::{PeId, PoolElement, PoolHandle, Time};
+mod control;
+pub mod dispatch;
+mod machine;
+mod outbox;
+mod selection;
+
+pub use dispatch::Dispatch;
+pub use machine::Session;
+
+use crate::endpoint::RequestFailure;
+use crate::machine::{LinkFailure, LinkKind, UserChannel};
+use crate::types::{PeId, PoolElement, PoolHandle};
 use std::time::Duration;
 
 /// Message delivery options (RFC 5352 6.5.5), OR-ed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct SendOptions(pub u32);
+
+impl std::ops::BitOr for SendOptions {
+    type Output = SendOptions;
+    fn bitor(self, other: SendOptions) -> SendOptions {
+        SendOptions(self.0 | other.0)
+    }
+}
 
 impl SendOptions {
     /// ASAP_USE_DEFAULT.
@@ -28,6 +45,8 @@ impl SendOptions {
     pub const TO_SELF: SendOptions = SendOptions(0x0010);
     /// ASAP_SCTP_UNORDER.
     pub const UNORDERED: SendOptions = SendOptions(0x1000);
+
+    const ALL_KNOWN: SendOptions = SendOptions(0x101f);
 
     /// Whether all bits of `other` are set.
     pub fn contains(self, other: SendOptions) -> bool {
@@ -48,14 +67,42 @@ pub enum SendRefused {
     Ended,
     /// There is no control channel (cookies, cards). EOPNOTSUPP.
     NoControlChannel,
-    /// Options that contradict each other. EINVAL.
+    /// Options that are unknown, contradict each other or have no meaning here (TO_ALL on a session, a cookie from
+    /// a user), or user data under the payload protocol identifier of ASAP (RFC 5352 5). EINVAL.
     BadOptions,
+}
+
+/// Why a round of trying to reach an element came to nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoElement {
+    /// The pool could not be resolved.
+    NotResolved(RequestFailure),
+    /// These were tried, in this order. Empty: no element has a transport that sessions can use.
+    NotReached(Vec<(PeId, LinkFailure)>),
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Counters {
+    pub attempts: u64,
+    pub attempts_failed: u64,
+    pub rounds_failed: u64,
+    pub links_lost: u64,
+    pub silent_elements: u64,
+    pub failovers: u64,
+    pub cookies: u64,
+    pub cookies_echoed: u64,
+    pub cards: u64,
+    pub rejected_messages: u64,
+    pub late_inputs: u64,
+    pub returned_messages: u64,
 }
 
 /// What a session tells its owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Resolve this pool; answer with [`Session::resolved`].
+    /// Resolve this pool. Each is to be answered, once, with [`Session::resolved`].
     Resolve {
         /// The pool.
         handle: PoolHandle,
@@ -78,7 +125,7 @@ pub enum Event {
     },
     /// The first element is reached.
     Connected {
-        /// Which (0-valued on the element's side).
+        /// Which (none on the element's side).
         element: Option<PeId>,
         /// What carries the session.
         kind: LinkKind,
@@ -109,8 +156,9 @@ pub enum Event {
         /// How long the session was without element.
         gap: Duration,
     },
-    /// No element could be reached this time; it goes on trying until its deadline if automatic.
-    FailoverFailed(RequestFailure),
+    /// No element could be reached in this round. The first connection and an automatic failover go on
+    /// trying (the latter until its deadline); a failover of the application's is over, the state `Failed` again.
+    FailoverFailed(NoElement),
     /// Error.Report (RFC 5352 6.7): this message was not delivered.
     SendFailed {
         /// To which element.
@@ -139,116 +187,4 @@ pub enum State {
     FailingOver,
     /// Over.
     Ended,
-}
-
-/// A session, on either side.
-#[derive(Debug)]
-pub struct Session {}
-
-#[allow(unused_variables)]
-impl Session {
-    /// A user's session with a pool; asks for its resolution at once. `own`: the user is itself an element of
-    /// that pool, and sends cards with these elements as its failover order.
-    pub fn user(
-        now: Time,
-        config: SessionConfig,
-        limits: Limits,
-        seed: u64,
-        handle: PoolHandle,
-        own: Option<(PoolHandle, Vec<PoolElement>)>,
-    ) -> Session {
-        todo!()
-    }
-    /// An element's side of a session on an accepted link (its `LinkUp` still to come).
-    pub fn element(
-        now: Time,
-        config: SessionConfig,
-        limits: Limits,
-        link: LinkId,
-        own: Option<(PoolHandle, Vec<PoolElement>)>,
-    ) -> Session {
-        todo!()
-    }
-    /// The answer to [`Event::Resolve`].
-    pub fn resolved(&mut self, now: Time, outcome: Result<Resolution, RequestFailure>) {
-        todo!()
-    }
-    /// The pool has changed (by subscription): order of failover follows, and if the element in use is gone from
-    /// it and its link is silent, the session moves on.
-    pub fn pool_changed(&mut self, now: Time, resolution: Option<&Resolution>) {
-        todo!()
-    }
-    /// Sends a message, or keeps it for the next element while there is none.
-    pub fn send(
-        &mut self,
-        now: Time,
-        message: Vec<u8>,
-        channel: UserChannel,
-        options: SendOptions,
-    ) -> Result<(), SendRefused> {
-        todo!()
-    }
-    /// Gives the user a cookie (element's side, RFC 5352 3.8).
-    pub fn send_cookie(&mut self, now: Time, cookie: &[u8]) -> Result<(), SendRefused> {
-        todo!()
-    }
-    /// Sends a business card, or a new one (RFC 5352 3.9).
-    pub fn send_business_card(
-        &mut self,
-        now: Time,
-        handle: &PoolHandle,
-        elements: &[PoolElement],
-    ) -> Result<(), SendRefused> {
-        todo!()
-    }
-    /// Moves on to another element on the application's behalf; `report` the present one as unreachable.
-    /// `max_age`: a resolution no older than this will do.
-    pub fn fail_over(&mut self, now: Time, report: bool, max_age: Duration) {
-        todo!()
-    }
-    /// Changes the configuration (automatic failover, deadlines) from now on.
-    pub fn configure(&mut self, config: SessionConfig) {
-        todo!()
-    }
-    /// Ends the session.
-    pub fn close(&mut self, now: Time, abort: bool) {
-        todo!()
-    }
-    /// Its state.
-    pub fn state(&self) -> State {
-        todo!()
-    }
-    /// The pool, on the user's side.
-    pub fn handle(&self) -> Option<&PoolHandle> {
-        todo!()
-    }
-    /// The element in use.
-    pub fn current(&self) -> Option<&PoolElement> {
-        todo!()
-    }
-    /// Whether a cookie is held.
-    pub fn has_cookie(&self) -> bool {
-        todo!()
-    }
-    /// Bytes of user messages kept for the next element.
-    pub fn unsent(&self) -> usize {
-        todo!()
-    }
-}
-
-#[allow(unused_variables)]
-impl Machine for Session {
-    type Event = Event;
-    fn handle(&mut self, now: Time, input: Input<'_>) {
-        todo!()
-    }
-    fn poll_effect(&mut self) -> Option<Effect> {
-        todo!()
-    }
-    fn poll_event(&mut self) -> Option<Event> {
-        todo!()
-    }
-    fn poll_timeout(&self) -> Option<Time> {
-        todo!()
-    }
 }

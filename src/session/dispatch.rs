@@ -1,0 +1,2 @@
+//! Sending message by message on an unconnected socket (RFC 5352 6.5.1, 6.5.3, 6.5.5, 6.6).
+pub struct Dispatch {}

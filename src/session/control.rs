@@ -5,9 +5,6 @@ use super::SendRefused;
 use crate::types::{CauseCode, ErrorCause, PoolElement, PoolHandle};
 use crate::wire::{AsapMessage, Dialect};
 
-/// Type of an ASAP_ERROR.
-const ASAP_ERROR: u8 = 0x0e;
-
 /// Which end of a session we are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
@@ -28,9 +25,9 @@ pub(super) enum Said {
     Nothing,
 }
 
-/// Reads a control message; also what to answer, if anything. An error is never answered.
+/// Reads a control message; also what to answer, if anything. An error is never answered (`wire` sees to
+/// that).
 pub(super) fn read(bytes: &[u8], side: Side) -> (Said, Option<Vec<u8>>) {
-    let is_error = bytes.first() == Some(&ASAP_ERROR);
     let (said, report) = match AsapMessage::decode(bytes, Dialect::Rfc) {
         Err(rejected) => (Said::Nothing, rejected.report),
         Ok(decoded) => match (sort(decoded.message, side), decoded.report) {
@@ -42,7 +39,7 @@ pub(super) fn read(bytes: &[u8], side: Side) -> (Said, Option<Vec<u8>>) {
             }
         },
     };
-    let answer = if is_error || report.is_empty() { None } else { error(report) };
+    let answer = if report.is_empty() { None } else { error(report) };
     (said, answer)
 }
 

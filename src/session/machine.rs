@@ -482,7 +482,7 @@ impl Session {
     }
 
     /// The pool, on the user's side.
-    pub fn handle(&self) -> Option<&PoolHandle> {
+    pub fn pool(&self) -> Option<&PoolHandle> {
         self.user.as_ref().map(|user| &user.handle)
     }
 
@@ -1031,3 +1031,6 @@ impl Machine for Session {
         self.timers.next()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,35 @@
 //! The ASAP endpoint of pool elements and pool users (RFC 5352 3): finding a registrar, registering, resolving,
 //! the cache, keep-alives, reports. Session data does not pass here (see [`crate::session`]).
+//!
+//! The parts: `hunt` finds the home registrar and keeps to it; `registration`, `resolution` (with its `cache`) and
+//! `report` say what they want of a registrar, and do not care which one it is. They share a `context`. This file is the facade: it
+//! passes inputs on, answers keep-alives, and joins the parts: whoever needs a registrar makes the hunt run, and whoever waits
+//! for one is told when there is a new one.
+//!
+//! Nothing is sent and no link opened until something needs a registrar. The home is kept when nothing does any more.
+
+mod cache;
+mod context;
+mod hunt;
+mod registration;
+mod report;
+mod resolution;
 
 use crate::config::{EndpointConfig, Limits};
-use crate::machine::{Destination, Effect, Input, LinkFailure, Machine};
+use crate::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
 use crate::policy::Policy;
 use crate::types::{
     Capabilities, ErrorCause, PeId, PoolElement, PoolHandle, RegistrationLife, ServerId, Time,
     TransportAddress,
 };
-use std::net::SocketAddr;
+use crate::wire::{AsapMessage, Dialect, KeepAlive};
+use context::{Context, HomeLink, Timer};
+use hunt::Hunt;
+use registration::Registrations;
+use report::Reports;
+use resolution::Resolutions;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Names a handle resolution under way.
@@ -38,7 +59,8 @@ pub struct Offer {
     pub capabilities: Capabilities,
 }
 
-/// The elements of a pool as a registrar told them, in the order it told them.
+/// The elements of a pool, in the order in which they are to be tried: as a registrar told them, or, when the answer
+/// has been used before, as the pool's policy selects among them next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Resolution {
     /// The pool.
@@ -73,11 +95,14 @@ pub enum Deregistration {
     Confirmed,
     /// As asked, but no registrar confirmed it in time; it runs out by itself.
     Unconfirmed,
-    /// Refused: the registration stands.
+    /// Refused: the registration stands until it runs out; it is not renewed any more.
     Refused(Vec<ErrorCause>),
     /// The registrar said that it has run out; it is being renewed.
     Expired,
 }
+
+/// The type of ASAP_ERROR (RFC 5352 2.2.14): never answered with another one.
+const ASAP_ERROR: u8 = 0x0e;
 
 /// What the endpoint tells its owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,7 +146,7 @@ pub enum Event {
     },
     /// The home registrar was found, changed or lost.
     HomeChanged(Option<Home>),
-    /// One round of the server hunt ended without a registrar.
+    /// One round of the server hunt ended without a registrar: these were tried. It goes on while anything needs one.
     HuntFailed(Vec<(Destination, LinkFailure)>),
 }
 
@@ -139,7 +164,7 @@ pub struct Home {
 pub struct Query {
     /// The pool.
     pub handle: PoolHandle,
-    /// How many elements are wanted; none: the endpoint's default.
+    /// How many elements are wanted at most; none: the endpoint's default; zero: all there are.
     pub items: Option<u32>,
     /// A cached answer no older than this will do; zero: ask (C1-C4).
     pub max_age: Duration,
@@ -164,96 +189,429 @@ pub struct Counters {
 
 /// The machine.
 #[derive(Debug)]
-pub struct Endpoint {}
+pub struct Endpoint {
+    ctx: Context,
+    hunt: Hunt,
+    registrations: Registrations,
+    resolutions: Resolutions,
+    reports: Reports,
+    /// Links that registrars opened, the home's not among them.
+    incoming: BTreeMap<LinkId, Incoming>,
+}
 
-#[allow(unused_variables)]
+/// What is known of a link a registrar opened.
+#[derive(Debug)]
+struct Incoming {
+    kind: LinkKind,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+    dialect: Dialect,
+}
+
+/// What an unanswered request says about the home registrar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Doubt {
+    /// Nothing.
+    None,
+    /// It may be gone: another one is looked for beside it (RFC 5352 3.7.2).
+    Suspect,
+    /// Nothing at all has come from it through all repetitions: its link is given up.
+    Silent,
+}
+
 impl Endpoint {
     /// An endpoint that knows no registrar yet.
     pub fn new(config: EndpointConfig, limits: Limits, seed: u64) -> Endpoint {
-        todo!()
+        Endpoint {
+            hunt: Hunt::new(config.t5_serverhunt),
+            registrations: Registrations::default(),
+            resolutions: Resolutions::new(limits.cache_entries),
+            reports: Reports::default(),
+            incoming: BTreeMap::new(),
+            ctx: Context::new(config, limits, seed),
+        }
     }
+
     /// The registrars given by configuration, in order of preference. Announced ones come in addition.
     pub fn set_registrars(&mut self, now: Time, registrars: Vec<Destination>) {
-        todo!()
+        self.ctx.tick(now);
+        self.hunt.set_registrars(&mut self.ctx, registrars);
+        self.settle();
     }
+
     /// Where registrars can open links to this endpoint: goes into registrations as ASAP transport when the
-    /// link to the registrar is TCP (DEPARTS RFC 5354 3.10; see docs/tcp.md). None: no such listener.
+    /// link to the registrar is TCP (DEPARTS RFC 5354 3.10; see docs/tcp.md). An unspecified address stands for
+    /// the endpoint's own on that link. None: no such listener.
     pub fn set_listener(&mut self, listener: Option<TransportAddress>) {
-        todo!()
+        self.registrations.set_listener(listener);
     }
+
     /// Registers an element; it is kept registered until [`Endpoint::deregister`]. The first outcome is told
-    /// by `deadline` at the latest.
+    /// by `deadline` at the latest. An identifier that this endpoint already has in that pool is refused.
     pub fn register(&mut self, now: Time, offer: Offer, deadline: Time) -> RegistrationId {
-        todo!()
+        self.ctx.tick(now);
+        let id = self.registrations.register(&mut self.ctx, offer, deadline);
+        self.settle();
+        id
     }
-    /// Changes policy values, life and renewal; the registration is renewed at once.
+
+    /// Changes policy values, transport, life and renewal; the registration is renewed at once, and its outcome told by
+    /// `deadline`. Pool and identifier stay as they are, whatever the offer says. Does nothing once deregistered.
     pub fn update(&mut self, now: Time, registration: RegistrationId, offer: Offer, deadline: Time) {
-        todo!()
+        self.ctx.tick(now);
+        self.registrations.update(&mut self.ctx, registration, offer, deadline);
+        self.settle();
     }
-    /// Ends a registration; told by `deadline` at the latest.
+
+    /// Ends a registration; told by `deadline` at the latest. Does nothing if it has ended, or is ending.
     pub fn deregister(&mut self, now: Time, registration: RegistrationId, deadline: Time) {
-        todo!()
+        self.ctx.tick(now);
+        self.registrations.deregister(&mut self.ctx, registration, deadline);
+        self.settle();
     }
+
     /// Resolves a pool handle; told by `deadline` at the latest.
     pub fn resolve(&mut self, now: Time, query: Query, deadline: Time) -> RequestId {
-        todo!()
+        self.ctx.tick(now);
+        let id = self.resolutions.resolve(&mut self.ctx, query, deadline);
+        self.settle();
+        id
     }
+
     /// Forgets a resolution nobody waits for any more.
     pub fn cancel(&mut self, request: RequestId) {
-        todo!()
+        self.resolutions.cancel(&mut self.ctx, request);
+        self.settle();
     }
-    /// Asks registrars to tell changes of a pool (S bit) while anybody is subscribed; calls are counted.
+
+    /// Asks registrars to tell changes of a pool (S bit) while anybody is subscribed; calls are counted. What the pool is
+    /// like when it is first told counts as a change.
     pub fn subscribe(&mut self, now: Time, handle: &PoolHandle) {
-        todo!()
+        self.ctx.tick(now);
+        self.resolutions.subscribe(&mut self.ctx, handle);
+        self.settle();
     }
+
     /// Takes back one [`Endpoint::subscribe`].
     pub fn unsubscribe(&mut self, now: Time, handle: &PoolHandle) {
-        todo!()
+        self.ctx.tick(now);
+        self.resolutions.unsubscribe(&mut self.ctx, handle);
+        self.settle();
     }
+
     /// Reports an element that could not be reached (RFC 5352 3.5), at most once per event; too many are
-    /// held back (RFC 5355 threat 8).
+    /// held back (RFC 5355 threat 8). The cache forgets the element.
     pub fn report_unreachable(&mut self, now: Time, handle: &PoolHandle, id: PeId) {
-        todo!()
+        self.ctx.tick(now);
+        self.resolutions.cache.remove_element(handle, id);
+        self.reports.report(&mut self.ctx, handle, id);
+        self.settle();
     }
+
     /// CachePopulateRequest (RFC 5352 6.3).
     pub fn cache_populate(&mut self, now: Time, handle: &PoolHandle) {
-        todo!()
+        self.ctx.tick(now);
+        self.resolutions.populate(&mut self.ctx, handle);
+        self.settle();
     }
+
+    /// Takes the elements of a business card into the cache, in its order (RFC 5352 3.9 BC1). An empty card does nothing.
+    pub fn cache_card(&mut self, now: Time, handle: &PoolHandle, elements: Vec<PoolElement>) {
+        self.ctx.tick(now);
+        if let Some(first) = elements.first() {
+            // A card names no policy of the pool; its elements do.
+            let policy = first.policy;
+            let asked = u32::try_from(elements.len()).ok();
+            let resolution = Resolution { handle: handle.clone(), policy, elements, at: now };
+            self.resolutions.cache.insert(resolution, asked);
+        }
+    }
+
     /// CachePurgeRequest (RFC 5352 6.4).
     pub fn cache_purge(&mut self, handle: &PoolHandle) {
-        todo!()
+        self.resolutions.cache.remove(handle);
     }
+
     /// What the cache holds on a pool, fresh or not.
     pub fn cached(&self, handle: &PoolHandle) -> Option<&Resolution> {
-        todo!()
+        self.resolutions.cache.peek(handle)
     }
+
     /// The cached element whose user transport has this address (RFC 5352 6.6 A).
     pub fn element_at(&self, address: SocketAddr) -> Option<(PoolHandle, PeId)> {
-        todo!()
+        self.resolutions.cache.element_at(address)
     }
+
     /// The registrar in use.
     pub fn home(&self) -> Option<&Home> {
-        todo!()
+        self.ctx.home.as_ref().map(|home| &home.home)
     }
+
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
-        todo!()
+        &self.ctx.counters
+    }
+
+    /// Runs the hunt if a registrar is wanted and there is none, and only then (beside a home that does not answer it is
+    /// started by whoever finds that out).
+    fn settle(&mut self) {
+        let wanted = self.registrations.need_registrar()
+            || self.resolutions.need_registrar()
+            || self.reports.need_registrar();
+        if !wanted {
+            self.hunt.stop(&mut self.ctx);
+        } else if self.ctx.home.is_none() {
+            self.hunt.start(&mut self.ctx);
+        }
+    }
+
+    fn on_home_lost(&mut self) {
+        self.registrations.on_home_lost(&mut self.ctx);
+        self.resolutions.on_home_lost(&mut self.ctx);
+    }
+
+    fn on_home(&mut self) {
+        self.registrations.on_home(&mut self.ctx);
+        self.resolutions.on_home(&mut self.ctx);
+        self.reports.on_home(&mut self.ctx);
+    }
+
+    fn lose_home(&mut self, close: bool) {
+        self.hunt.lose_home(&mut self.ctx, close);
+        self.on_home_lost();
+    }
+
+    fn is_home(&self, link: LinkId) -> bool {
+        self.ctx.home.as_ref().is_some_and(|home| home.link == link)
+    }
+
+    fn on_doubt(&mut self, doubt: Doubt) {
+        match doubt {
+            Doubt::None => {}
+            Doubt::Suspect => self.hunt.start(&mut self.ctx),
+            Doubt::Silent => self.lose_home(true),
+        }
+    }
+
+    fn on_due(&mut self, timer: Timer) {
+        let ctx = &mut self.ctx;
+        let doubt = match timer {
+            Timer::T1Request(handle) => self.resolutions.on_t1(ctx, &handle),
+            Timer::T2Registration(id) => self.registrations.on_t2(ctx, id),
+            Timer::T3Deregistration(id) => self.registrations.on_t3(ctx, id),
+            Timer::T4Reregistration(id) => {
+                self.registrations.on_t4(ctx, id);
+                Doubt::None
+            }
+            Timer::T5ServerHunt => {
+                self.hunt.on_t5(ctx);
+                Doubt::None
+            }
+            Timer::T7Outdate(number) => {
+                self.hunt.on_t7(number);
+                Doubt::None
+            }
+            Timer::RequestDeadline(id) => {
+                self.resolutions.on_deadline(ctx, id);
+                Doubt::None
+            }
+            Timer::OutcomeDeadline(id) => {
+                self.registrations.on_deadline(ctx, id);
+                Doubt::None
+            }
+            Timer::Subscription(handle) => {
+                self.resolutions.on_subscription_timer(ctx, &handle);
+                Doubt::None
+            }
+            Timer::Reports => {
+                self.reports.on_timer(ctx);
+                Doubt::None
+            }
+        };
+        self.on_doubt(doubt);
+    }
+
+    fn on_link_up(&mut self, link: LinkId, kind: LinkKind, local: &[SocketAddr], peer: &[SocketAddr]) {
+        if link.is_incoming() {
+            let Some(peer) = peer.first().copied() else { return };
+            let local = local.first().map(SocketAddr::ip);
+            self.incoming.insert(link, Incoming { kind, peer, local, dialect: Dialect::Unknown });
+        } else if self.hunt.on_link_up(&mut self.ctx, link, kind, local, peer) {
+            // There may have been a home before, one that did not answer.
+            self.on_home_lost();
+            self.on_home();
+        }
+    }
+
+    fn on_link_down(&mut self, link: LinkId, why: LinkFailure) {
+        if self.is_home(link) {
+            self.lose_home(false);
+        } else if self.incoming.remove(&link).is_none() {
+            self.hunt.on_link_down(&mut self.ctx, link, why);
+        }
+    }
+
+    fn on_message(&mut self, link: LinkId, bytes: &[u8]) {
+        let is_home = self.is_home(link);
+        let dialect = match (&mut self.ctx.home, self.incoming.get(&link)) {
+            (Some(home), _) if is_home => {
+                home.heard = self.ctx.now;
+                let dialect = home.dialect;
+                // It answers after all: no other one is needed.
+                self.hunt.stop(&mut self.ctx);
+                dialect
+            }
+            (_, Some(incoming)) => incoming.dialect,
+            // A link that was closed meanwhile.
+            (_, None) => return,
+        };
+        let message = match AsapMessage::decode(bytes, dialect) {
+            Ok(decoded) => {
+                if !matches!(decoded.message, AsapMessage::Error(_)) {
+                    self.ctx.send_error(link, decoded.report, dialect);
+                }
+                decoded.message
+            }
+            Err(rejected) => {
+                self.ctx.counters.rejected_messages += 1;
+                if bytes.first() != Some(&ASAP_ERROR) {
+                    self.ctx.send_error(link, rejected.report, dialect);
+                }
+                return;
+            }
+        };
+        let ctx = &mut self.ctx;
+        match message {
+            AsapMessage::KeepAlive(keep_alive) => self.on_keep_alive(link, dialect, keep_alive),
+            AsapMessage::RegistrationResponse { reject, handle, element, error, .. } if is_home => {
+                self.registrations.on_response(ctx, (handle, element), reject, error.unwrap_or_default());
+            }
+            AsapMessage::DeregistrationResponse { handle, element, error } if is_home => {
+                self.registrations.on_deregistration_response(ctx, (handle, element), error);
+            }
+            AsapMessage::HandleResolutionResponse { accept_updates, handle, policy, elements, error }
+                if is_home =>
+            {
+                let outcome = match error {
+                    Some(causes) => Err(causes),
+                    // Without the parameter it is round robin (RFC 5352 2.2.6).
+                    None => Ok((policy.unwrap_or(Policy::ROUND_ROBIN), elements)),
+                };
+                self.resolutions.on_response(ctx, accept_updates, handle, outcome);
+            }
+            // What of ours was not understood is repeated or given up by its timer.
+            AsapMessage::Error(_) => {}
+            // Answers of somebody who was not asked, and messages that are not for endpoints.
+            AsapMessage::RegistrationResponse { .. }
+            | AsapMessage::DeregistrationResponse { .. }
+            | AsapMessage::HandleResolutionResponse { .. }
+            | AsapMessage::Registration(_)
+            | AsapMessage::Deregistration { .. }
+            | AsapMessage::HandleResolution { .. }
+            | AsapMessage::KeepAliveAck { .. }
+            | AsapMessage::EndpointUnreachable { .. }
+            | AsapMessage::ServerAnnounce { .. }
+            | AsapMessage::Cookie(_)
+            | AsapMessage::CookieEcho(_)
+            | AsapMessage::BusinessCard { .. } => ctx.counters.rejected_messages += 1,
+        }
+    }
+
+    /// KA1, KA2. The acknowledgement goes back on the link the keep-alive came on.
+    fn on_keep_alive(&mut self, link: LinkId, dialect: Dialect, keep_alive: KeepAlive) {
+        let named = self.registrations.matching(&keep_alive.handle, keep_alive.element);
+        if named.is_empty() {
+            return;
+        }
+        self.ctx.counters.keep_alives += 1;
+        for (_, element) in &named {
+            let ack = AsapMessage::KeepAliveAck { handle: keep_alive.handle.clone(), element: *element };
+            // It fits: the keep-alive did.
+            let _ = self.ctx.send(link, &ack, dialect);
+        }
+        if let Some(home) = &mut self.ctx.home
+            && home.link == link
+        {
+            home.home.server = keep_alive.server.or(home.home.server);
+            return;
+        }
+        let known = self.ctx.home.as_ref().and_then(|home| home.home.server);
+        if !keep_alive.home || (known.is_some() && known == keep_alive.server) {
+            return;
+        }
+        let Some(incoming) = self.incoming.remove(&link) else { return };
+        self.ctx.counters.adoptions += 1;
+        let new = HomeLink {
+            link,
+            kind: incoming.kind,
+            home: Home { server: keep_alive.server, peer: incoming.peer },
+            local: incoming.local,
+            destination: None,
+            heard: self.ctx.now,
+            dialect: incoming.dialect,
+        };
+        self.hunt.adopt(&mut self.ctx, new);
+        self.registrations.on_home_adopted(&mut self.ctx, &named);
+        self.resolutions.on_home_lost(&mut self.ctx);
+        self.resolutions.on_home(&mut self.ctx);
+        self.reports.on_home(&mut self.ctx);
+    }
+
+    fn on_announce(&mut self, from: SocketAddr, bytes: &[u8]) {
+        match AsapMessage::decode(bytes, Dialect::Unknown).map(|decoded| decoded.message) {
+            Ok(AsapMessage::ServerAnnounce { server, transports }) => {
+                self.hunt.on_announce(&mut self.ctx, from, server, &transports);
+            }
+            Ok(_) | Err(_) => self.ctx.counters.rejected_messages += 1,
+        }
     }
 }
 
-#[allow(unused_variables)]
 impl Machine for Endpoint {
     type Event = Event;
+
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        todo!()
+        self.ctx.tick(now);
+        match input {
+            Input::Incoming { link, protocol: Protocol::Asap }
+                if self.incoming.len() < self.ctx.limits.links =>
+            {
+                debug_assert!(link.is_incoming());
+            }
+            Input::Incoming { link, .. } => self.ctx.act(Effect::Close { link, abort: true }),
+            Input::LinkUp { link, kind, protocol: _, local, peer, identity: _ } => {
+                self.on_link_up(link, kind, local, peer);
+            }
+            Input::LinkDown { link, why } => self.on_link_down(link, why),
+            Input::Message { link, channel: Channel::Asap, bytes, complete: _ } => {
+                self.on_message(link, bytes)
+            }
+            Input::Message { .. } => self.ctx.counters.rejected_messages += 1,
+            // The registrar is unreachable (RFC 5352 3.7.1). The message is not sent again on this link; whoever
+            // wanted it sent makes it anew for the next home.
+            Input::SendFailed { link, .. } if self.is_home(link) => self.lose_home(true),
+            Input::SendFailed { .. } | Input::Writable { .. } | Input::Timeout => {}
+            Input::Announce { from, bytes } => self.on_announce(from, bytes),
+        }
+        // What has come counts, also at the very instant of a deadline.
+        while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now) {
+            self.on_due(timer);
+        }
+        self.settle();
     }
+
     fn poll_effect(&mut self) -> Option<Effect> {
-        todo!()
+        self.ctx.effects.pop_front()
     }
+
     fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.ctx.events.pop_front()
     }
+
     fn poll_timeout(&self) -> Option<Time> {
-        todo!()
+        self.ctx.timers.next()
     }
 }
+
+#[cfg(test)]
+mod tests;

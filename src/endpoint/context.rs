@@ -1,0 +1,130 @@
+//! What the parts of the endpoint share: the clock reading, the generator, the timers, the home link, and the
+//! queues of effects and events. It hides how a message gets onto a link; it decides nothing.
+
+use super::{Counters, Event, Home, RegistrationId, RequestId};
+use crate::config::{EndpointConfig, Limits};
+use crate::machine::{Channel, Destination, Effect, LinkFailure, LinkId, LinkKind};
+use crate::timer::Timers;
+use crate::types::{ErrorCause, PoolHandle, Rng, Time};
+use crate::wire::{AsapMessage, Dialect, TooLong};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Everything the endpoint waits for. The order decides between timers due at the same instant: answers to the
+/// owner before repetitions.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Timer {
+    /// A resolution's deadline.
+    RequestDeadline(RequestId),
+    /// The deadline of a registration's or deregistration's outcome.
+    OutcomeDeadline(RegistrationId),
+    /// T1-ENRPrequest.
+    T1Request(PoolHandle),
+    /// T2-registration.
+    T2Registration(RegistrationId),
+    /// T3-deregistration.
+    T3Deregistration(RegistrationId),
+    /// T4-reregistration.
+    T4Reregistration(RegistrationId),
+    /// T5-Serverhunt.
+    T5ServerHunt,
+    /// T7-ENRPoutdate of an announced address, by its number.
+    T7Outdate(u64),
+    /// A subscription that the registrar does not hold is asked for again.
+    Subscription(PoolHandle),
+    /// The oldest report kept for want of a registrar is given up.
+    Reports,
+}
+
+/// The link to the home registrar.
+#[derive(Debug)]
+pub(super) struct HomeLink {
+    pub(super) link: LinkId,
+    pub(super) kind: LinkKind,
+    pub(super) home: Home,
+    /// Our address on it.
+    pub(super) local: Option<IpAddr>,
+    /// What was connected to; none if the registrar opened the link.
+    pub(super) destination: Option<Destination>,
+    /// When something last came on it (or it came up).
+    pub(super) heard: Time,
+    pub(super) dialect: Dialect,
+}
+
+/// What the parts of the endpoint share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) now: Time,
+    pub(super) config: EndpointConfig,
+    pub(super) limits: Limits,
+    pub(super) rng: Rng,
+    pub(super) timers: Timers<Timer>,
+    pub(super) counters: Counters,
+    pub(super) home: Option<HomeLink>,
+    /// What the last round of the hunt tried, for error messages.
+    pub(super) tried: Vec<(Destination, LinkFailure)>,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) events: VecDeque<Event>,
+}
+
+impl Context {
+    pub(super) fn new(config: EndpointConfig, limits: Limits, seed: u64) -> Context {
+        Context {
+            now: Time::ZERO,
+            config,
+            limits,
+            rng: Rng::new(seed),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            home: None,
+            tried: Vec::new(),
+            effects: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes over the clock reading, which never goes back.
+    pub(super) fn tick(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Sets a timer, never to this very instant: a variable configured as zero must not make the machine spin.
+    pub(super) fn set_timer(&mut self, timer: Timer, after: Duration) {
+        self.timers.set(timer, self.now + after.max(Duration::from_millis(1)));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn act(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Sends a message to the home registrar. False: there is none.
+    pub(super) fn send_home(&mut self, message: &AsapMessage) -> Result<bool, TooLong> {
+        let Some(home) = &self.home else { return Ok(false) };
+        let (link, dialect) = (home.link, home.dialect);
+        self.send(link, message, dialect).map(|()| true)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        link: LinkId,
+        message: &AsapMessage,
+        dialect: Dialect,
+    ) -> Result<(), TooLong> {
+        let bytes = message.encode(dialect)?;
+        self.act(Effect::Send { link, channel: Channel::Asap, bytes });
+        Ok(())
+    }
+
+    /// Tells the sender of something not understood; nothing if there is nothing to tell.
+    pub(super) fn send_error(&mut self, link: LinkId, causes: Vec<ErrorCause>, dialect: Dialect) {
+        if !causes.is_empty() {
+            // Causes that do not fit in a message cannot be told.
+            let _ = self.send(link, &AsapMessage::Error(causes), dialect);
+        }
+    }
+}

@@ -158,7 +158,7 @@ pub(super) fn decode(bytes: &[u8], dialect: Dialect) -> Result<Decoded<AsapMessa
 }
 
 fn decode_value(header: &Header<'_>, dialect: Dialect, report: &mut Report) -> Result<AsapMessage, Refused> {
-    let mut parameters = Parameters::of_message(header.value);
+    let mut parameters = Parameters::new(header.value, header.whole);
     let message = match header.kind {
         REGISTRATION => AsapMessage::Registration(Registration {
             handle: handle(&mut parameters, report)?,

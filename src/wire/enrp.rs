@@ -166,7 +166,7 @@ fn decode_value(message: &Header<'_>, dialect: Dialect, report: &mut Report) -> 
     if !(PRESENCE..=ERROR).contains(&message.kind) {
         return Err(message.unrecognized(report));
     }
-    let mut parameters = Parameters::of_message(message.value);
+    let mut parameters = Parameters::new(message.value, message.whole);
     let header =
         EnrpHeader { sender: parameters.server_id(report)?, receiver: parameters.server_id(report)? };
     let decoded = match message.kind {
@@ -203,7 +203,7 @@ fn decode_value(message: &Header<'_>, dialect: Dialect, report: &mut Report) -> 
             let action = match parameters.word(report)? >> 16 {
                 ADD_PE => UpdateAction::AddPe,
                 DEL_PE => UpdateAction::DelPe,
-                _ => return Err(report.invalid(&[], "an update action that does not exist")),
+                _ => return Err(parameters.malformed("an update action that does not exist", report)),
             };
             EnrpMessage::HandleUpdate {
                 takeover_suggested: message.flag(),

@@ -12,7 +12,7 @@ pub(super) struct Header<'a> {
     pub(super) flags: u8,
     pub(super) value: Reader<'a>,
     /// All of the message, without padding behind it.
-    whole: &'a [u8],
+    pub(super) whole: &'a [u8],
 }
 
 /// The bit that every message with one flag has.
@@ -23,17 +23,17 @@ impl<'a> Header<'a> {
     pub(super) fn read(bytes: &'a [u8], report: &mut Report) -> Result<Header<'a>, Refused> {
         let mut reader = Reader::new(bytes);
         let (Ok(kind), Ok(flags), Ok(len)) = (reader.u8(), reader.u8(), reader.u16()) else {
-            return Err(report.invalid(&[], INCOMPLETE));
+            return Err(report.unspecified(INCOMPLETE));
         };
         let len = usize::from(len);
         let Some(value_len) = len.checked_sub(4) else {
-            return Err(report.invalid(&[], "a message length below that of the header"));
+            return Err(report.unspecified("a message length below that of the header"));
         };
         let (Ok(value), Ok(whole)) = (reader.bytes(value_len), Reader::new(bytes).bytes(len)) else {
-            return Err(report.invalid(&[], INCOMPLETE));
+            return Err(report.unspecified(INCOMPLETE));
         };
         if reader.rest().len() > padding(len) {
-            return Err(report.invalid(&[], "bytes behind the message"));
+            return Err(report.invalid(whole, "bytes behind the message"));
         }
         Ok(Header { kind, flags, value: Reader::new(value), whole })
     }

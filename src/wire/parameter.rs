@@ -59,19 +59,14 @@ pub(super) struct Parameters<'a> {
     reader: Reader<'a>,
     next: Option<Tlv<'a>>,
     private: Private<'a>,
-    /// The parameter that holds them, if it is not the message itself.
-    holder: Option<&'a [u8]>,
+    /// The message or parameter that holds them.
+    holder: &'a [u8],
 }
 
 impl<'a> Parameters<'a> {
-    /// Those in the rest of a message.
-    pub(super) fn of_message(reader: Reader<'a>) -> Parameters<'a> {
-        Parameters { reader, next: None, private: Private::default(), holder: None }
-    }
-
-    /// Those in the rest of the parameter `holder`.
-    fn nested(reader: Reader<'a>, holder: &Tlv<'a>) -> Parameters<'a> {
-        Parameters { reader, next: None, private: Private::default(), holder: Some(holder.whole) }
+    /// Those in `reader`, the rest of the message or parameter `holder`.
+    pub(super) fn new(reader: Reader<'a>, holder: &'a [u8]) -> Parameters<'a> {
+        Parameters { reader, next: None, private: Private::default(), holder }
     }
 
     /// A field of 32 bits before the first parameter.
@@ -143,8 +138,9 @@ impl<'a> Parameters<'a> {
         Ok(())
     }
 
-    fn malformed(&self, why: &'static str, report: &mut Report) -> Refused {
-        report.invalid(self.holder.unwrap_or_default(), why)
+    /// The message or parameter that holds them is wrong.
+    pub(super) fn malformed(&self, why: &'static str, report: &mut Report) -> Refused {
+        report.invalid(self.holder, why)
     }
 }
 
@@ -266,7 +262,7 @@ impl<'a> Tlv<'a> {
     }
 
     fn addresses(&self, reader: Reader<'a>, report: &mut Report) -> Result<Addresses, Refused> {
-        let mut parameters = Parameters::nested(reader, self);
+        let mut parameters = Parameters::new(reader, self.whole);
         let mut addresses = Vec::new();
         while let Some(tlv) = parameters.optional(&[IPV4_ADDRESS, IPV6_ADDRESS], report)? {
             addresses.push(tlv.address(report)?);
@@ -294,7 +290,7 @@ impl<'a> Tlv<'a> {
 
     /// As pool element (RFC 5354 3.10), with the capabilities that stand before it.
     pub(super) fn pool_element(&self, dialect: Dialect, report: &mut Report) -> Result<PoolElement, Refused> {
-        let mut parameters = Parameters::nested(Reader::new(self.value), self);
+        let mut parameters = Parameters::new(Reader::new(self.value), self.whole);
         let id = parameters.word(report)?;
         let home = parameters.server_id(report)?;
         let Some(life) = dialect.read_life(parameters.word(report)?) else {
@@ -327,7 +323,7 @@ impl<'a> Tlv<'a> {
         dialect: Dialect,
         report: &mut Report,
     ) -> Result<(Option<ServerId>, TransportAddress), Refused> {
-        let mut parameters = Parameters::nested(Reader::new(self.value), self);
+        let mut parameters = Parameters::new(Reader::new(self.value), self.whole);
         let server = parameters.server_id(report)?;
         let transport = parameters
             .required(REGISTRAR_TRANSPORTS, "a server information without SCTP or TCP transport", report)?

@@ -22,7 +22,8 @@ impl Report {
         Report { causes: Vec::new(), room: ROOM }
     }
 
-    /// Adds a cause. Information too long for an error message is left out.
+    /// Adds a cause. One that does not fit into an error message becomes an unspecified one: the others are nothing
+    /// without their information.
     pub(super) fn push(&mut self, code: CauseCode, info: &[u8]) {
         let size = 4 + info.len() + padding(info.len());
         if let Some(room) = self.room.checked_sub(size) {
@@ -30,14 +31,19 @@ impl Report {
             self.causes.push(ErrorCause { code, info: info.to_vec() });
         } else if let Some(room) = self.room.checked_sub(4) {
             self.room = room;
-            self.causes.push(ErrorCause::bare(code));
+            self.causes.push(ErrorCause::bare(CauseCode::Unspecified));
         }
     }
 
-    /// Adds that the parameter `whole` holds invalid values (RFC 5354 3.12.4); empty if the fault is in the
-    /// message itself, which is no parameter.
+    /// Adds that `whole`, a parameter or the message itself, holds invalid values (RFC 5354 3.12.4).
     pub(super) fn invalid(&mut self, whole: &[u8], why: &'static str) -> Refused {
         self.push(CauseCode::InvalidValues, whole);
+        Refused(why)
+    }
+
+    /// Adds that something is wrong that cannot be shown, because it is not even of type, length and value.
+    pub(super) fn unspecified(&mut self, why: &'static str) -> Refused {
+        self.push(CauseCode::Unspecified, &[]);
         Refused(why)
     }
 

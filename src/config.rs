@@ -158,15 +158,17 @@ pub struct RegistrarConfig {
     pub resolution_items: u32,
     /// Accept registered addresses that are not among the link's own (DEPARTS RFC 5352 2.2.1).
     pub proxy_registration: bool,
+    /// PEER-HEARTBEAT-CYCLE (RFC 5353 4.2): how often other registrars are told that this one is there.
+    pub peer_heartbeat_cycle: Duration,
 }
 
 impl RegistrarConfig {
     /// The variables of a profile.
     pub fn new(profile: Profile) -> RegistrarConfig {
-        let (interval, timeout) = match profile {
-            Profile::Lan => (300, 400),
-            Profile::Wan => (2_000, 3_000),
-            Profile::Rfc => (5_000, 5_000),
+        let (interval, timeout, heartbeat) = match profile {
+            Profile::Lan => (300, 400, 1_000),
+            Profile::Wan => (2_000, 3_000, 5_000),
+            Profile::Rfc => (5_000, 5_000, 30_000),
         };
         RegistrarConfig {
             t6_serverannounce: Duration::from_secs(1),
@@ -176,6 +178,7 @@ impl RegistrarConfig {
             keep_alives_per_second: 2_000,
             resolution_items: 0,
             proxy_registration: false,
+            peer_heartbeat_cycle: Duration::from_millis(heartbeat),
         }
     }
 }

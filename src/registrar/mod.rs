@@ -1,10 +1,41 @@
 //! A registrar (ENRP server): keeps the handlespace, serves elements and users (RFC 5352), and talks to other
 //! registrars (RFC 5353).
+//!
+//! * `clients`: the links to endpoints, and how many there may be;
+//! * `registration`: the rules by which elements come and go (RFC 5352 3.1, 3.2);
+//! * `resolution`: answers to users, and the changes told to those who asked for them (3.3, 2.2.5);
+//! * `liveness`: keep-alives, probes, reports, and elements whose link is lost (3.4, 3.5);
+//! * `announce`: being found (3.6);
+//! * `peers`: as much ENRP as keeps another registrar from taking this one for dead.
+//!
+//! This file holds what they share: the links' inputs in, effects and events out, and the one way in which an element
+//! is taken out. It does not share its handlespace with other registrars yet: what a peer asks of it is refused.
+
+mod announce;
+mod clients;
+mod liveness;
+mod peers;
+mod registration;
+mod resolution;
+
+#[cfg(test)]
+mod tests;
+
+pub use peers::Peer;
 
 use crate::config::{Limits, RegistrarConfig};
 use crate::handlespace::Handlespace;
-use crate::machine::{Destination, Effect, Input, Machine};
-use crate::types::{ErrorCause, PeId, PoolHandle, ServerId, Time, TransportAddress};
+use crate::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
+use crate::timer::Timers;
+use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportAddress};
+use crate::wire::{AsapMessage, Decoded, Dialect, Registration, Rejected};
+use announce::Announcer;
+use clients::Clients;
+use liveness::Liveness;
+use peers::Peers;
+use resolution::Subscriptions;
+use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Why an element was taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,6 +83,18 @@ pub enum Event {
         /// What was wrong with it.
         why: &'static str,
     },
+    /// A link to another registrar is up.
+    PeerUp {
+        /// Its identifier, once it has told it.
+        server: ServerId,
+    },
+    /// The link to a configured registrar is lost, or could not be opened; it is tried again.
+    PeerDown {
+        /// Where it was expected.
+        to: Destination,
+        /// Why.
+        why: LinkFailure,
+    },
 }
 
 /// Counts since the start.
@@ -62,25 +105,55 @@ pub struct Counters {
     pub reregistrations: u64,
     pub refusals: u64,
     pub deregistrations: u64,
+    /// Deregistrations refused, for somebody else's element.
+    pub deregistrations_refused: u64,
     pub resolutions: u64,
     pub unknown_pools: u64,
+    /// Subscriptions not accepted, for want of room.
+    pub subscriptions_refused: u64,
     pub updates_pushed: u64,
     pub keep_alives_sent: u64,
     pub keep_alive_acks: u64,
+    /// Keep-alives sent at once, after a report or the loss of a link; also among `keep_alives_sent`.
     pub probes: u64,
     pub reports: u64,
     pub expired: u64,
     pub unreachable: u64,
+    /// Elements removed for MAX-BAD-PE-REPORT.
+    pub reported: u64,
     pub announcements: u64,
     pub rejected_messages: u64,
+    /// ASAP_ERROR and ENRP_ERROR received.
+    pub errors_received: u64,
     pub links_refused: u64,
+    /// ENRP messages received.
+    pub enrp_messages: u64,
+    /// Among them those that ask for what this registrar does not do: updates and takeovers.
+    pub enrp_ignored: u64,
 }
 
 /// The machine.
 #[derive(Debug)]
-pub struct Registrar {}
+pub struct Registrar {
+    id: ServerId,
+    config: RegistrarConfig,
+    limits: Limits,
+    asap: Vec<TransportAddress>,
+    handlespace: Handlespace,
+    clients: Clients,
+    subscriptions: Subscriptions,
+    liveness: Liveness,
+    announcer: Announcer,
+    peers: Peers,
+    timers: Timers<Wake>,
+    rng: Rng,
+    out: Outbox,
+    /// The number of the next link to be opened.
+    next_link: u64,
+    /// Set by [`Registrar::shutdown`].
+    closed: bool,
+}
 
-#[allow(unused_variables)]
 impl Registrar {
     /// A registrar with an empty handlespace. `asap`: where it serves ASAP, as announced; `announce`: whether
     /// it announces itself; `peers`: other registrars by configuration.
@@ -93,43 +166,334 @@ impl Registrar {
         announce: bool,
         peers: Vec<Destination>,
     ) -> Registrar {
-        todo!()
+        let mut timers = Timers::default();
+        if announce {
+            timers.set(Wake::Announce, Time::ZERO);
+        }
+        for index in 0..peers.len() {
+            timers.set(Wake::ConnectPeer(index), Time::ZERO);
+        }
+        Registrar {
+            id,
+            handlespace: Handlespace::new(limits.pools, limits.elements_per_pool, limits.elements),
+            clients: Clients::new(&limits),
+            subscriptions: Subscriptions::default(),
+            liveness: Liveness::new(config.keep_alives_per_second),
+            announcer: Announcer::default(),
+            peers: Peers::new(peers),
+            timers,
+            rng: Rng::new(seed),
+            out: Outbox::default(),
+            next_link: 0,
+            closed: false,
+            config,
+            limits,
+            asap,
+        }
     }
     /// Its identifier.
     pub fn id(&self) -> ServerId {
-        todo!()
+        self.id
     }
     /// The handlespace, to look at.
     pub fn handlespace(&self) -> &Handlespace {
-        todo!()
+        &self.handlespace
     }
     /// Links to endpoints that are up.
     pub fn clients(&self) -> usize {
-        todo!()
+        self.clients.len()
+    }
+    /// The other registrars heard of, in order of identifier.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.known()
     }
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
-        todo!()
+        &self.out.counters
     }
-    /// Closes every link in order, so that endpoints go elsewhere at once.
-    pub fn shutdown(&mut self, now: Time) {
-        todo!()
+    /// Closes every link in order, so that endpoints go elsewhere at once. The registrar does nothing from then
+    /// on but turn away who comes; its handlespace stays to be looked at.
+    pub fn shutdown(&mut self, _now: Time) {
+        self.closed = true;
+        for link in self.clients.drain().into_iter().chain(self.peers.drain()) {
+            self.out.close(link, false);
+        }
+        self.timers = Timers::default();
+        self.liveness = Liveness::new(self.config.keep_alives_per_second);
+        self.subscriptions = Subscriptions::default();
     }
 }
 
-#[allow(unused_variables)]
 impl Machine for Registrar {
     type Event = Event;
+
     fn handle(&mut self, now: Time, input: Input<'_>) {
-        todo!()
+        if self.closed {
+            if let Input::Incoming { link, .. } = input {
+                self.out.close(link, true);
+            }
+            return;
+        }
+        match input {
+            Input::Incoming { link, protocol } => self.on_incoming(link, protocol),
+            Input::LinkUp { link, kind, protocol: _, local, peer, identity } => {
+                if self.peers.has(link) {
+                    self.on_peer_up(now, link, kind, local);
+                } else if self.clients.up(link, kind, peer, identity) {
+                    self.on_probe_link_up(link);
+                } else {
+                    self.refuse_link(link);
+                    self.on_probe_link_down(now, link);
+                }
+            }
+            Input::LinkDown { link, why } => {
+                if self.peers.has(link) {
+                    self.on_peer_down(now, link, why);
+                } else {
+                    self.on_client_down(now, link);
+                }
+            }
+            Input::Message { link, channel, bytes, complete } => {
+                self.on_message(now, link, channel, bytes, complete);
+            }
+            Input::SendFailed { link, channel: _, message } => self.on_send_failed(now, link, &message),
+            Input::Writable { .. } => {}
+            Input::Announce { from: _, bytes } => self.on_announce(now, bytes),
+            Input::Timeout => self.on_timeout(now),
+        }
     }
+
     fn poll_effect(&mut self) -> Option<Effect> {
-        todo!()
+        self.out.effects.pop_front()
     }
+
     fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.out.events.pop_front()
     }
+
     fn poll_timeout(&self) -> Option<Time> {
-        todo!()
+        if self.closed {
+            return None;
+        }
+        [self.timers.next(), self.liveness.next_timeout(), self.handlespace.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
     }
+}
+
+impl Registrar {
+    fn on_incoming(&mut self, link: LinkId, protocol: Protocol) {
+        let welcome = match protocol {
+            Protocol::Asap => self.clients.open(link),
+            Protocol::Enrp => self.peers.accept(link),
+            Protocol::Session | Protocol::Plain => false,
+        };
+        if !welcome {
+            self.refuse_link(link);
+        }
+    }
+
+    fn refuse_link(&mut self, link: LinkId) {
+        self.out.counters.links_refused += 1;
+        self.out.close(link, true);
+    }
+
+    fn on_client_down(&mut self, now: Time, link: LinkId) {
+        self.on_probe_link_down(now, link);
+        if let Some(client) = self.clients.down(link) {
+            self.subscriptions.forget_link(link, &client);
+            self.on_registering_link_lost(now, client);
+        }
+    }
+
+    fn on_message(&mut self, now: Time, link: LinkId, channel: Channel, bytes: &[u8], complete: bool) {
+        match channel {
+            Channel::Asap if complete => {
+                let Some(client) = self.clients.find(link) else { return };
+                let dialect = client.dialect;
+                match AsapMessage::decode(bytes, dialect) {
+                    Ok(Decoded { message, report }) => {
+                        if !matches!(message, AsapMessage::Error(_)) {
+                            self.report_unrecognised(link, report);
+                        }
+                        self.on_asap(now, link, message);
+                    }
+                    Err(Rejected { report, why }) => {
+                        self.out.reject(why);
+                        // Whatever is wrong with an error, answering it with another might never end.
+                        if !is_error_message(bytes) {
+                            self.report_unrecognised(link, report);
+                        }
+                    }
+                }
+            }
+            Channel::Enrp if complete => self.on_enrp(now, link, bytes),
+            Channel::Asap | Channel::Enrp | Channel::User(_) => self.out.reject("not a control message"),
+        }
+    }
+
+    fn on_asap(&mut self, now: Time, link: LinkId, message: AsapMessage) {
+        match message {
+            AsapMessage::Registration(Registration { handle, element }) => {
+                self.on_registration(now, link, handle, element);
+            }
+            AsapMessage::Deregistration { handle, element } => {
+                self.on_deregistration(now, link, handle, element)
+            }
+            AsapMessage::HandleResolution { subscribe, handle, items, capabilities } => {
+                if capabilities.is_some()
+                    && let Some(client) = self.clients.find_mut(link)
+                {
+                    client.ours = true;
+                }
+                self.on_handle_resolution(link, handle, items, subscribe);
+            }
+            AsapMessage::KeepAliveAck { handle, element } => {
+                self.on_keep_alive_ack(now, link, (handle, element))
+            }
+            AsapMessage::EndpointUnreachable { handle, element } => {
+                self.on_endpoint_unreachable(now, link, (handle, element));
+            }
+            AsapMessage::Error(_) => self.out.counters.errors_received += 1,
+            AsapMessage::RegistrationResponse { .. }
+            | AsapMessage::DeregistrationResponse { .. }
+            | AsapMessage::HandleResolutionResponse { .. }
+            | AsapMessage::KeepAlive(_)
+            | AsapMessage::ServerAnnounce { .. } => self.out.reject("a message only a registrar sends"),
+            AsapMessage::Cookie(_) | AsapMessage::CookieEcho(_) | AsapMessage::BusinessCard { .. } => {
+                self.out.reject("a message for elements and users only");
+            }
+        }
+    }
+
+    fn report_unrecognised(&mut self, link: LinkId, report: Vec<ErrorCause>) {
+        if !report.is_empty() {
+            self.send(link, &AsapMessage::Error(report));
+        }
+    }
+
+    fn on_announce(&mut self, now: Time, bytes: &[u8]) {
+        // What else is said on the group, ENRP among it, is not for the ASAP side and no fault.
+        if let Ok(Decoded { message: AsapMessage::ServerAnnounce { server: Some(server), .. }, .. }) =
+            AsapMessage::decode(bytes, Dialect::Unknown)
+            && server != self.id
+        {
+            self.announcer.on_heard(now, server);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Time) {
+        while let Some(wake) = self.timers.pop_due(now) {
+            match wake {
+                Wake::Announce => self.announce(now),
+                Wake::PushChanges => self.push_changes(now),
+                Wake::Heartbeat => self.on_heartbeat(now),
+                Wake::ConnectPeer(index) => self.connect_peer(index),
+            }
+        }
+        self.on_liveness_timeout(now);
+        while let Some(key) = self.handlespace.expired(now) {
+            self.remove(now, &key, Removal::Expired);
+        }
+    }
+
+    fn announce(&mut self, now: Time) {
+        let announcement =
+            AsapMessage::ServerAnnounce { server: Some(self.id), transports: self.asap.clone() };
+        if let Ok(bytes) = announcement.encode(Dialect::Unknown) {
+            self.out.effects.push_back(Effect::Announce { protocol: Protocol::Asap, bytes });
+            self.out.counters.announcements += 1;
+        }
+        // At least 10 ms, whatever the configuration says: this goes to everybody.
+        let interval =
+            self.announcer.interval(now, self.config.t6_serverannounce).max(Duration::from_millis(10));
+        self.timers.set(Wake::Announce, now + interval);
+    }
+
+    /// Takes an element out: the one way in which any of them goes.
+    fn remove(&mut self, now: Time, key: &ElementKey, why: Removal) {
+        let (handle, element) = key;
+        let Some(entry) = self.handlespace.remove(handle, *element) else { return };
+        self.forget_liveness(key);
+        if let Some(link) = entry.registrant.and_then(|registrant| registrant.link) {
+            if let Some(client) = self.clients.find_mut(link) {
+                client.elements.remove(key);
+            }
+            // RFC 5352 3.2 tells an element when its registration has run out. One of ours is also told that it was
+            // taken for dead, so that it need not wait for its next re-registration to be found again.
+            let told = match why {
+                Removal::Expired => true,
+                Removal::Unreachable | Removal::Reported => entry.element.capabilities.is_some(),
+                Removal::Deregistered => false,
+            };
+            if told {
+                let message = AsapMessage::DeregistrationResponse {
+                    handle: handle.clone(),
+                    element: *element,
+                    error: None,
+                };
+                self.send(link, &message);
+            }
+        }
+        self.on_pool_changed(now, handle);
+        let counters = &mut self.out.counters;
+        match why {
+            Removal::Deregistered => counters.deregistrations += 1,
+            Removal::Expired => counters.expired += 1,
+            Removal::Unreachable => counters.unreachable += 1,
+            Removal::Reported => counters.reported += 1,
+        }
+        self.out.events.push_back(Event::Removed { handle: handle.clone(), element: *element, why });
+    }
+
+    /// Sends a message to an endpoint; false if it cannot be said in one message or the link is gone.
+    fn send(&mut self, link: LinkId, message: &AsapMessage) -> bool {
+        let Some(client) = self.clients.find(link) else { return false };
+        let Ok(bytes) = message.encode(client.dialect) else { return false };
+        self.out.effects.push_back(Effect::Send { link, channel: Channel::Asap, bytes });
+        true
+    }
+
+    fn next_link(&mut self) -> LinkId {
+        self.next_link += 1;
+        LinkId::outgoing(self.next_link)
+    }
+}
+
+/// A pool element, by the names it has in every message.
+type ElementKey = (PoolHandle, PeId);
+
+/// What the registrar wakes up for, beside its elements (`liveness`, `handlespace`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Wake {
+    Announce,
+    PushChanges,
+    Heartbeat,
+    /// To the configured peer of this number.
+    ConnectPeer(usize),
+}
+
+/// What is to be done and told, until it is asked for.
+#[derive(Debug, Default)]
+struct Outbox {
+    effects: VecDeque<Effect>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+impl Outbox {
+    fn close(&mut self, link: LinkId, abort: bool) {
+        self.effects.push_back(Effect::Close { link, abort });
+    }
+
+    fn reject(&mut self, why: &'static str) {
+        self.counters.rejected_messages += 1;
+        self.events.push_back(Event::Rejected { why });
+    }
+}
+
+/// Whether these bytes claim to be an ASAP_ERROR (type 0x0e).
+fn is_error_message(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x0e)
 }

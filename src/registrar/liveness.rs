@@ -111,7 +111,6 @@ impl Registrar {
     /// counts, for then no count would ever grow.)
     pub(super) fn watch(&mut self, now: Time, key: ElementKey) {
         self.forget_liveness(&key);
-        self.handlespace.note(&key.0, key.1, |note| *note.bad_reports = 0);
         self.schedule_keep_alive(now, key);
     }
 

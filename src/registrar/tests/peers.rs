@@ -1,1 +1,216 @@
+//! The little ENRP there is (RFC 5353).
 
+use super::*;
+use crate::wire::{EnrpHeader, ServerInformation, UpdateAction};
+
+fn peer() -> ServerId {
+    server_id(0xbbbb)
+}
+
+fn header() -> EnrpHeader {
+    EnrpHeader { sender: Some(peer()), receiver: None }
+}
+
+fn presence(reply_required: bool) -> EnrpMessage {
+    let transport = tcp("10.0.0.200", 9901);
+    EnrpMessage::Presence {
+        reply_required,
+        header: header(),
+        checksum: None,
+        capabilities: None,
+        server: Some(ServerInformation { server: Some(peer()), transport }),
+    }
+}
+
+fn send(world: &mut World, link: LinkId, message: &EnrpMessage) -> Vec<Done> {
+    world.done();
+    let bytes = message.encode(Dialect::Rfc).unwrap();
+    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    world.done()
+}
+
+fn accepted(world: &mut World) -> LinkId {
+    let link = world.incoming(Protocol::Enrp);
+    let (local, peer) =
+        ([SocketAddr::new(ip("10.0.0.100"), 9901)], [SocketAddr::new(ip("10.0.0.200"), 9901)]);
+    let up = Input::LinkUp {
+        link,
+        kind: LinkKind::Tcp,
+        protocol: Protocol::Enrp,
+        local: &local,
+        peer: &peer,
+        identity: None,
+    };
+    world.input(up);
+    link
+}
+
+fn with_peer() -> (World, Destination) {
+    let to = Destination {
+        kind: LinkKind::Tcp,
+        protocol: Protocol::Enrp,
+        port: 9901,
+        addresses: Addresses::from(ip("10.0.0.200")),
+    };
+    let registrar = Registrar::new(me(), config(), Limits::default(), 7, Vec::new(), false, vec![to.clone()]);
+    (World::of(registrar), to)
+}
+
+#[test]
+fn introduces_itself_with_checksum_and_server_information() {
+    let mut world = World::new();
+    let client = world.client("10.0.0.1");
+    assert_eq!(world.register(client, "pool", &element(1, "10.0.0.1")), Ok(()));
+    world.done();
+    let link = accepted(&mut world);
+    let expected = EnrpMessage::Presence {
+        reply_required: true,
+        header: EnrpHeader { sender: Some(me()), receiver: None },
+        checksum: Some(world.registrar.handlespace().checksum(me(), crate::handlespace::View::Full)),
+        capabilities: Some(Capabilities::default()),
+        server: Some(ServerInformation { server: Some(me()), transport: tcp("10.0.0.100", 9901) }),
+    };
+    assert_eq!(world.done(), [Done::Enrp(link, expected)]);
+}
+
+#[test]
+fn says_every_heartbeat_that_it_is_there() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    world.done();
+    world.pass(ms(5_500));
+    let beats = world.done();
+    assert_eq!(beats.len(), 5);
+    let is_beat = |done: &Done| matches!(done, Done::Enrp(to, EnrpMessage::Presence { reply_required: false, .. }) if *to == link);
+    assert!(beats.iter().all(is_beat));
+    world.down(link);
+    world.pass(ms(5_500));
+    assert_eq!((world.done(), world.registrar.poll_timeout()), (vec![], None));
+}
+
+#[test]
+fn answers_a_presence_that_wants_a_reply_and_remembers_the_peer() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    assert_eq!(send(&mut world, link, &presence(false)), []);
+    let replies = send(&mut world, link, &presence(true));
+    assert!(
+        matches!(replies.as_slice(), [Done::Enrp(_, EnrpMessage::Presence {
+            reply_required: false, header: EnrpHeader { receiver: Some(to), .. }, server: Some(_), ..
+        })] if *to == peer()),
+        "{replies:?}"
+    );
+    let known: Vec<&Peer> = world.registrar.peers().collect();
+    let expected = Peer { server: peer(), last_heard: world.now, transport: Some(tcp("10.0.0.200", 9901)) };
+    assert_eq!(known, [&expected]);
+    assert_eq!(world.events(), [Event::PeerUp { server: peer() }]);
+}
+
+#[test]
+fn refuses_to_hand_out_its_table_and_its_peers() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    let replies =
+        send(&mut world, link, &EnrpMessage::HandleTableRequest { owned_only: true, header: header() });
+    assert!(
+        matches!(replies.as_slice(), [Done::Enrp(_, EnrpMessage::HandleTableResponse {
+            more: false, reject: true, pools, ..
+        })] if pools.is_empty()),
+        "{replies:?}"
+    );
+    let replies = send(&mut world, link, &EnrpMessage::ListRequest { header: header() });
+    assert!(
+        matches!(replies.as_slice(), [Done::Enrp(_, EnrpMessage::ListResponse { reject: true, servers, .. })]
+            if servers.is_empty()),
+        "{replies:?}"
+    );
+}
+
+#[test]
+fn leaves_updates_and_takeovers_alone() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    let update = EnrpMessage::HandleUpdate {
+        takeover_suggested: false,
+        header: header(),
+        action: UpdateAction::AddPe,
+        handle: handle("pool"),
+        element: PoolElement { home: Some(peer()), ..element(1, "10.0.0.1") },
+    };
+    assert_eq!(send(&mut world, link, &update), []);
+    let takeover = EnrpMessage::InitTakeover { header: header(), target: Some(me()) };
+    assert_eq!(send(&mut world, link, &takeover), []);
+    assert!(!world.has("pool", 1));
+    let counters = world.registrar.counters();
+    assert_eq!((counters.enrp_messages, counters.enrp_ignored), (2, 2));
+}
+
+#[test]
+fn reports_an_unrecognised_enrp_message_but_not_to_endpoints() {
+    let mut world = World::new();
+    let (link, client) = (accepted(&mut world), world.client("10.0.0.1"));
+    world.done();
+    let unknown = [0x4f, 0, 0, 4];
+    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &unknown, complete: true });
+    assert!(matches!(world.done().as_slice(), [Done::Enrp(to, EnrpMessage::Error { .. })] if *to == link));
+    world.input(Input::Message { link: client, channel: Channel::Enrp, bytes: &unknown, complete: true });
+    assert_eq!(world.done(), []);
+    let error =
+        EnrpMessage::Error { header: header(), causes: vec![ErrorCause::bare(CauseCode::Unspecified)] };
+    assert_eq!(send(&mut world, link, &error), []);
+}
+
+#[test]
+fn tries_a_configured_peer_again_and_again_ever_more_slowly() {
+    let (mut world, to) = with_peer();
+    let mut tries = Vec::new();
+    for _ in 0..7 {
+        world.pass(world.registrar.poll_timeout().expect("to be tried").since(world.now));
+        let (link, destination) = world.connecting().expect("a connect");
+        assert_eq!(destination, to);
+        tries.push(world.now);
+        world.input(Input::LinkDown { link, why: LinkFailure::Refused });
+    }
+    let gaps: Vec<u64> = tries.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect();
+    assert_eq!(gaps, [1, 2, 4, 8, 10, 10]);
+    assert_eq!(world.events().last(), Some(&Event::PeerDown { to, why: LinkFailure::Refused }));
+}
+
+#[test]
+fn a_configured_peer_that_was_up_is_tried_again_soon() {
+    let (mut world, _) = with_peer();
+    let mut lose = |fails: usize, comes_up: bool| {
+        for _ in 0..fails {
+            world.pass(Duration::from_secs(10));
+            let (link, _) = world.connecting().expect("a connect");
+            if comes_up {
+                world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+            }
+            world.down(link);
+        }
+        world.registrar.poll_timeout().unwrap().since(world.now)
+    };
+    assert_eq!(lose(4, false), Duration::from_secs(8));
+    assert_eq!(lose(1, true), Duration::from_secs(1));
+}
+
+#[test]
+fn remembers_a_bounded_number_of_peers() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    for id in 1..=1_000 {
+        world.pass(ms(1));
+        let header = EnrpHeader { sender: ServerId::new(id), receiver: None };
+        send(&mut world, link, &EnrpMessage::ListRequest { header });
+    }
+    assert_eq!(world.registrar.peers().count(), 256);
+    assert!(world.registrar.peers().any(|peer| peer.server == server_id(1_000)));
+}
+
+#[test]
+fn accepts_a_bounded_number_of_links_from_peers() {
+    let mut world = World::new();
+    let links: Vec<LinkId> = (0..300).map(|_| world.incoming(Protocol::Enrp)).collect();
+    let refused: Vec<Done> = links[256..].iter().map(|link| Done::Close(*link, true)).collect();
+    assert_eq!(world.done(), refused);
+}

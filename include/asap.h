@@ -1,0 +1,1186 @@
+#ifndef ASAP_H
+#define ASAP_H
+
+/* Generated from src/capi by tests/header.rs (UPDATE_HEADER=1): do not edit. */
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/*
+ * libasap: Reliable Server Pooling (RFC 5351 to 5356). Link with -lasap. docs/c-api.md is the
+ * guide.
+ *
+ * A server registers in a pool under a handle; a client connects to the handle, not to an address;
+ * when the server dies, the client's session goes on at another server of the pool, with the state
+ * cookie the first one gave it.
+ *
+ * Failures. Functions return -1 and set errno, unless they say otherwise; asap_last_error() gives a
+ * sentence with what failed, what was tried and what to do. Errors listed are those to reckon with.
+ * Before rsp_initialize(), every function that needs it gives EACCES (with a pool handle, or
+ * rsp_socket) or EBADF (with a descriptor). EIO is a defect of the library. A failed call changes
+ * nothing unless it says so.
+ *
+ * Threads. Every function may be called by every thread at any time, where nothing else is said. No
+ * lock is held while a call waits.
+ *
+ * Fork. Parent and child may both go on with the sessions they share descriptors of, as long as
+ * only one of them uses each; what needs a registrar gives ENOTSUP in the child until it calls
+ * rsp_initialize(). Descriptors are closed by exec.
+ *
+ * Signals. The library's thread blocks all of them; calls that wait return -1 with EINTR when a
+ * handler has run. SIGPIPE is never raised.
+ *
+ * Strings and structures are the caller's and not kept after the call, unless a function says
+ * otherwise.
+ */
+
+
+/** The API version that `rsp_initialize` writes into `struct rsp_info`. */
+#define RSPLIB_VERSION 2
+
+/** Its revision. */
+#define RSPLIB_REVISION 3
+
+/** `rsp_register` returns at once; the registration goes on in the background. */
+#define REGF_DONTWAIT 1
+
+/** The element offers a control channel (cookies, business cards). It does so without this flag, too. */
+#define REGF_CONTROLCHANNEL 2
+
+/** Accepted, without effect: the library keeps every registration alive by itself. */
+#define REGF_DAEMONMODE 4
+
+/** The element offers no control channel: its clients are plain TCP clients. */
+#define REGF_DATAONLY 0x0100
+
+/** `rsp_deregister` returns at once. */
+#define DEREGF_DONTWAIT 1
+
+/** `rsp_forcefailover`: just move on. */
+#define FFF_NONE 0
+
+/** `rsp_forcefailover`: the present element did not work; report it to the registrar. */
+#define FFF_UNREACHABLE 1
+
+/** Message flag: the buffer holds a `union rserpool_notification`. */
+#define MSG_RSERPOOL_NOTIFICATION 1
+
+/** Message flag: the buffer holds the cookie a user brought from another element. */
+#define MSG_RSERPOOL_COOKIE_ECHO 2
+
+/**
+ * Message flag: the buffer holds a message of our own that was not delivered and will not be sent
+ * again (RFC 5352 6.7).
+ */
+#define MSG_RSERPOOL_UNDELIVERED 4
+
+/** Notification type: a session has begun or ended. */
+#define RSERPOOL_SESSION_CHANGE 1
+
+/** Notification type: a session has to move, or has moved, to another element. */
+#define RSERPOOL_FAILOVER 2
+
+/** Notification type: the peer ends the session. */
+#define RSERPOOL_SHUTDOWN_EVENT 3
+
+/** The element has failed. */
+#define RSERPOOL_FAILOVER_NECESSARY 1
+
+/** The session goes on at another element. */
+#define RSERPOOL_FAILOVER_COMPLETE 2
+
+/** A session has begun. */
+#define RSERPOOL_SESSION_ADD 1
+
+/** A session has ended. */
+#define RSERPOOL_SESSION_REMOVE 2
+
+/** `rsp_getaddrinfo`: one element. */
+#define RSPGETADDRS_MIN 1
+
+/** `rsp_getaddrinfo`: all elements. */
+#define RSPGETADDRS_MAX 0xffffffffu
+
+/** `rsp_getaddrinfo`: as many as the library asks for by itself. */
+#define RSPGETADDRS_DEFAULT 0
+
+/** `rsp_getaddrinfo`: no such pool. */
+#define REAI_NONAME -1
+
+/** `rsp_getaddrinfo`: out of memory. */
+#define REAI_MEMORY -2
+
+/** `rsp_getaddrinfo`: see errno. */
+#define REAI_SYSTEM -3
+
+/** `rsp_getaddrinfo`: no address of a known family. */
+#define REAI_FAMILY -4
+
+/** How many sessions one descriptor can serve in RSPLIB; libasap has no such limit. */
+#define SESSION_SETSIZE 0x4000
+
+/** Policy: round robin (RFC 5356 4.1). */
+#define PPT_ROUNDROBIN 1
+
+/** Policy: weighted round robin (RFC 5356 4.2). */
+#define PPT_WEIGHTED_ROUNDROBIN 2
+
+/** Policy: random (RFC 5356 4.3). */
+#define PPT_RANDOM 3
+
+/** Policy: weighted random (RFC 5356 4.4). */
+#define PPT_WEIGHTED_RANDOM 4
+
+/** Policy: priority (RFC 5356 4.5). */
+#define PPT_PRIORITY 5
+
+/** Policy: least used (RFC 5356 5.1). */
+#define PPT_LEASTUSED 0x40000001
+
+/** Policy: least used with degradation (RFC 5356 5.2). */
+#define PPT_LEASTUSED_DEGRADATION 0x40000002
+
+/** Policy: priority least used (RFC 5356 5.3). */
+#define PPT_PRIORITY_LEASTUSED 0x40000003
+
+/** Policy: randomized least used (RFC 5356 5.4). */
+#define PPT_RANDOMIZED_LEASTUSED 0x40000004
+
+/** Private policy of RSPLIB. */
+#define PPT_RANDOMIZED_PRIORITY_LEASTUSED 0xb0001001u
+
+/** Private policy of RSPLIB. */
+#define PPT_RANDOMIZED_LEASTUSED_DEGRADATION 0xb0001002u
+
+/** Private policy of RSPLIB. */
+#define PPT_PRIORITY_LEASTUSED_DEGRADATION 0xb0001003u
+
+/** Private policy of RSPLIB. */
+#define PPT_RANDOMIZED_PRIORITY_LEASTUSED_DEGRADATION 0xb0001004u
+
+/** Private policy of RSPLIB. */
+#define PPT_WEIGHTED_RANDOM_DPF 0xb0002001u
+
+/** Private policy of RSPLIB. */
+#define PPT_LEASTUSED_DPF 0xb0002002u
+
+/** Private policy of RSPLIB. */
+#define PPT_LEASTUSED_DEGRADATION_DPF 0xb0002003u
+
+/** `rsp_sendmsg`: out-of-order delivery is welcome (the value of Linux' SCTP_UNORDERED). */
+#define RSP_UNORDERED 1
+
+/** `rsp_sendmsg`: break the session off (the value of Linux' SCTP_ABORT). */
+#define RSP_ABORT 4
+
+/** `rsp_sendmsg`: end the session in order after this message (the value of Linux' SCTP_EOF). */
+#define RSP_EOF 0x0200
+
+/** Message delivery option (RFC 5352 6.5.5): what the session does by default. */
+#define ASAP_USE_DEFAULT 0
+
+/** Message delivery option: send it to another element if this one fails. */
+#define ASAP_SEND_FAILOVER 1
+
+/** Message delivery option: give it back (`MSG_RSERPOOL_UNDELIVERED`) if the element fails. */
+#define ASAP_SEND_NO_FAILOVER 2
+
+/** Message delivery option: to the element the last message to this pool went to. */
+#define ASAP_SEND_TO_LAST 4
+
+/** Message delivery option: a copy to every element of the pool but the sender. */
+#define ASAP_SEND_TO_ALL 8
+
+/** Message delivery option: with ASAP_SEND_TO_ALL, to the sender, too. */
+#define ASAP_SEND_TO_SELF 16
+
+/** Message delivery option: out-of-order delivery is welcome. */
+#define ASAP_SCTP_UNORDER 0x1000
+
+/** Level of the socket options below (`rsp_setsockopt`). Each is an int. */
+#define SOL_RSERPOOL 0x5253
+
+/**
+ * 1: the session moves on by itself when its element fails; 0 (default): the program calls
+ * `rsp_forcefailover`.
+ */
+#define RSP_AUTO_FAILOVER 1
+
+/** Milliseconds a failover may take before the session is given up; 0: no limit; default 30000. */
+#define RSP_FAILOVER_DEADLINE 2
+
+/**
+ * Milliseconds that opening a connection to one element may take before the next is tried, at least 1;
+ * default 500.
+ */
+#define RSP_CONNECT_TIMEOUT 3
+
+/**
+ * Milliseconds that `rsp_connect`, `rsp_register`, `rsp_deregister` and `rsp_forcefailover` may block;
+ * 0: as `rsp_initialize` was told.
+ */
+#define RSP_CALL_TIMEOUT 4
+
+/** Milliseconds that `rsp_read` and `rsp_recv` wait; 0 (default): not at all; -1: as long as it takes. */
+#define RSP_RECV_TIMEOUT 5
+
+/** Milliseconds that `rsp_write` and `rsp_send` wait; 0 (default): not at all; -1: as long as it takes. */
+#define RSP_SEND_TIMEOUT 6
+
+/**
+ * 1: send a business card (RFC 5352 3.9) also to peers that have not shown that they know such;
+ * default 0.
+ */
+#define RSP_UNASKED_BUSINESS_CARD 7
+
+/** The element is in the pool: told for each element found there first, then for each that comes. */
+#define RSP_POOL_ADDED 1
+
+/** The element has changed its policy values or address. */
+#define RSP_POOL_UPDATED 2
+
+/** The element has left the pool. */
+#define RSP_POOL_REMOVED 3
+
+/** All elements present have been told. */
+#define RSP_POOL_UPTODATE 4
+
+/** One registrar given by configuration. */
+struct rsp_registrar_info {
+    /** The next one, or NULL. */
+    struct rsp_registrar_info *rri_next;
+    /** Its addresses, packed one behind the other. */
+    struct sockaddr *rri_addr;
+    /** How many. */
+    size_t rri_addrs;
+};
+
+/**
+ * How the library is to be set up; see `rsp_initinfo`. Times are in milliseconds; 0 stands for the
+ * default.
+ */
+struct rsp_info {
+    /** Set by `rsp_initialize`: `RSPLIB_VERSION`. */
+    int ri_version;
+    /** Set by `rsp_initialize`: `RSPLIB_REVISION`. */
+    int ri_revision;
+    /** NULL. */
+    const char *ri_build_date;
+    /** NULL. */
+    const char *ri_build_time;
+    /**
+     * Registrars to use; NULL: those of the environment variable ASAP_REGISTRARS, announced ones, and
+     * 127.0.0.1:3863.
+     */
+    struct rsp_registrar_info *ri_registrars;
+    /** Not 0: do not listen for announcements. */
+    int ri_disable_autoconfig;
+    /** The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group. */
+    struct sockaddr *ri_registrar_announce;
+    /** How long an announced registrar is believed (T7-ENRPoutdate). */
+    unsigned int ri_registrar_announce_timeout;
+    /** How long one round of the server hunt may take (T5-Serverhunt). */
+    unsigned int ri_registrar_connect_timeout;
+    /** Without effect: the hunt goes on as long as somebody waits. */
+    unsigned int ri_registrar_connect_max_trials;
+    /**
+     * How long a call without a time-out of its own may block that needs a registrar or a pool
+     * element; default 10000.
+     */
+    unsigned int ri_registrar_request_timeout;
+    /** How long a registrar may take to answer before the request is repeated (T1, T2, T3). */
+    unsigned int ri_registrar_response_timeout;
+    /** How often a request is repeated (MAX-REQUEST-RETRANSMIT). */
+    unsigned int ri_registrar_request_max_trials;
+    /** Component status protocol: identifier. Not used yet. */
+    uint64_t ri_csp_identifier;
+    /** Component status protocol: where reports go. Not used yet. */
+    struct sockaddr *ri_csp_server;
+    /** Component status protocol: milliseconds between reports. Not used yet. */
+    unsigned int ri_csp_interval;
+};
+
+/**
+ * Called with each log line: the level (1 error, 2 warning, 3 information, 4 debugging, 5 tracing),
+ * the part of the library, the line (both NUL-terminated UTF-8, valid during the call), and the
+ * pointer given.
+ */
+typedef void (*asap_log_callback)(int level, const char *part, const char *text, void *user);
+
+/**
+ * A pool member selection policy with its values (RFC 5356). Loads go from 0 (idle) to 0xffffffff
+ * (full).
+ */
+struct rsp_loadinfo {
+    /** Which policy: `PPT_ROUNDROBIN` and so on. */
+    uint32_t rli_policy;
+    /** Weight (weighted policies) or priority (PPT_PRIORITY, higher ones first). */
+    uint32_t rli_weight;
+    /** Delay penalty factor of the weight (the private DPF policies). */
+    uint32_t rli_weight_dpf;
+    /** Present load (least-used policies). */
+    uint32_t rli_load;
+    /** What one more session adds to the load (degradation policies). */
+    uint32_t rli_load_degradation;
+    /** Delay penalty factor of the load (the private DPF policies). */
+    uint32_t rli_load_dpf;
+};
+
+/** Names a session of a descriptor; 0 stands for "the session it is connected by". */
+typedef uint32_t rserpool_session_t;
+
+/** A failover that has just succeeded; see `rsp_set_failover_callback`. */
+struct rsp_failover_info {
+    /** The session. */
+    rserpool_session_t rfi_session;
+    /** The element that failed; 0 if there was none. */
+    uint32_t rfi_from;
+    /** The element where the session goes on. */
+    uint32_t rfi_to;
+    /** 1 if a cookie was echoed to it, otherwise 0. */
+    uint32_t rfi_has_cookie;
+    /** How long the session was without an element, in microseconds. */
+    uint64_t rfi_gap;
+};
+
+/** Called after a failover: the descriptor, what happened (valid during the call), and the pointer given. */
+typedef void (*rsp_failover_callback)(int sd, const struct rsp_failover_info *failover, void *user);
+
+/** Where a received message came from. */
+struct rsp_sndrcvinfo {
+    /** The session. */
+    rserpool_session_t rinfo_session;
+    /** Payload protocol identifier, in network byte order for data. */
+    uint32_t rinfo_ppid;
+    /**
+     * The element that sent it (or, with `MSG_RSERPOOL_UNDELIVERED`, should have got it); 0 if it was
+     * no element.
+     */
+    uint32_t rinfo_pe_id;
+    /** Always 0 on receipt. */
+    uint32_t rinfo_timetolive;
+    /** The stream. */
+    uint16_t rinfo_stream;
+};
+
+/** One pool element, in basic mode. */
+struct rsp_addrinfo {
+    /** AF_INET or AF_INET6, of the first address. */
+    int ai_family;
+    /** SOCK_STREAM or SOCK_DGRAM. */
+    int ai_socktype;
+    /** IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP. */
+    int ai_protocol;
+    /** Size of the first address in bytes, as connect(2) wants it. */
+    size_t ai_addrlen;
+    /** How many addresses there are. */
+    size_t ai_addrs;
+    /** The addresses, packed one behind the other: 16 bytes each for IPv4, 28 for IPv6. */
+    struct sockaddr *ai_addr;
+    /** The next element, or NULL. */
+    struct rsp_addrinfo *ai_next;
+    /** The element's identifier in its pool. */
+    uint32_t ai_pe_id;
+};
+
+/** A change of a watched pool; see `rsp_watch_next`. */
+struct rsp_poolchange {
+    /** `RSP_POOL_ADDED`, `RSP_POOL_UPDATED`, `RSP_POOL_REMOVED` or `RSP_POOL_UPTODATE`. */
+    uint32_t rpc_type;
+    /** The element; 0 with `RSP_POOL_UPTODATE`. */
+    uint32_t rpc_pe_id;
+    /** Its policy and values, unless removed. */
+    struct rsp_loadinfo rpc_loadinfo;
+    /** IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP and so on, or 0 (unknown, or removed). */
+    int rpc_protocol;
+    /** Its first address, unless removed; the family is 0 if it has none. */
+    struct sockaddr_storage rpc_addr;
+};
+
+/** One entry of a tag list. For functions to come. */
+struct TagItem {
+    /** What it says. */
+    unsigned int Tag;
+    /** The value. */
+    unsigned long Data;
+};
+
+/** Session parameters of an SCTP transport; times in milliseconds. For a function to come. */
+struct rserpool_session_parameters {
+    /** Initial retransmission time-out. */
+    uint32_t sp_rto_initial;
+    /** Lowest retransmission time-out. */
+    uint32_t sp_rto_min;
+    /** Highest retransmission time-out. */
+    uint32_t sp_rto_max;
+    /** Retransmissions before the association is given up. */
+    uint32_t sp_assoc_max_rxt;
+    /** Retransmissions before a path is given up. */
+    uint32_t sp_path_max_rxt;
+    /** Heartbeat interval. */
+    uint32_t sp_hbinterval;
+};
+
+/** What every notification begins with. */
+struct rserpool_notification_header {
+    /** Which notification it is. */
+    uint16_t rn_type;
+    /** 0. */
+    uint16_t rn_flags;
+    /** Length of the notification in bytes. */
+    uint32_t rn_length;
+};
+
+/** Notification `RSERPOOL_FAILOVER`. */
+struct rserpool_failover {
+    /** `RSERPOOL_FAILOVER`. */
+    uint16_t rf_type;
+    /** 0. */
+    uint16_t rf_flags;
+    /** Length of the notification in bytes. */
+    uint32_t rf_length;
+    /** `RSERPOOL_FAILOVER_NECESSARY` or `RSERPOOL_FAILOVER_COMPLETE`. */
+    unsigned int rf_state;
+    /** The session. */
+    rserpool_session_t rf_session;
+    /** 1 if the session holds a cookie, otherwise 0. */
+    unsigned char rf_has_cookie;
+};
+
+/** Notification `RSERPOOL_SESSION_CHANGE`. */
+struct rserpool_session_change {
+    /** `RSERPOOL_SESSION_CHANGE`. */
+    uint16_t rsc_type;
+    /** 0. */
+    uint16_t rsc_flags;
+    /** Length of the notification in bytes. */
+    uint32_t rsc_length;
+    /** `RSERPOOL_SESSION_ADD` or `RSERPOOL_SESSION_REMOVE`. */
+    unsigned int rsc_state;
+    /** The session. */
+    rserpool_session_t rsc_session;
+};
+
+/** Notification `RSERPOOL_SHUTDOWN_EVENT`: the peer is ending the session in order. */
+struct rserpool_shutdown_event {
+    /** `RSERPOOL_SHUTDOWN_EVENT`. */
+    uint16_t rse_type;
+    /** 0. */
+    uint16_t rse_flags;
+    /** Length of the notification in bytes. */
+    uint32_t rse_length;
+    /** The session. */
+    rserpool_session_t rse_session;
+};
+
+/**
+ * A notification: what `rsp_recvmsg` writes into the buffer when it sets `MSG_RSERPOOL_NOTIFICATION`.
+ * Always 20 bytes.
+ */
+union rserpool_notification {
+    /** Look here first. */
+    struct rserpool_notification_header rn_header;
+    /** If `rn_type` is `RSERPOOL_FAILOVER`. */
+    struct rserpool_failover rn_failover;
+    /** If `rn_type` is `RSERPOOL_SESSION_CHANGE`. */
+    struct rserpool_session_change rn_session_change;
+    /** If `rn_type` is `RSERPOOL_SHUTDOWN_EVENT`. */
+    struct rserpool_shutdown_event rn_shutdown_event;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The sentence that belongs to the calling thread's last failed `rsp_*` or `asap_*` call: what failed,
+ * what was tried, what to do.
+ *
+ * Returns a NUL-terminated UTF-8 string, never NULL; empty if nothing has failed yet. It is the
+ * library's: do not free it; it holds until the thread's next failing call.
+ *
+ * Threads: each thread has its own. Fork: safe in the child. Since 0.1.
+ */
+const char *asap_last_error(void);
+
+/**
+ * Clears `info`: everything at its default.
+ *
+ * `info`: 96 bytes to be written; NULL is ignored.
+ *
+ * Threads: any; one at a time for the same `info`. Fork: safe in the child. Since 0.1.
+ */
+void rsp_initinfo(struct rsp_info *info);
+
+/**
+ * Frees what `rsp_initarg` put into `info`: the list of registrars, with free(3). The structure itself
+ * is the caller's.
+ *
+ * `info`: from `rsp_initinfo`; NULL is ignored. A second call does nothing.
+ *
+ * Threads: any; one at a time for the same `info`. Fork: safe in the child. Since 0.1.
+ */
+void rsp_freeinfo(struct rsp_info *info);
+
+/**
+ * Looks at one word of the command line.
+ *
+ * `info`: from `rsp_initinfo`. `arg`: one of
+ *   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
+ *                                                   IPv6 addresses with port in brackets)
+ *   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on the groups assigned by IANA, not at all, or there
+ *
+ * Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
+ * program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with
+ * it. Nothing is printed.
+ * Errors: with 0, errno is EINVAL for a bad value, EFAULT for NULL, ENOMEM; otherwise unchanged.
+ *
+ * Threads: any; one at a time for the same `info`. Fork: safe in the child. Since 0.1.
+ */
+int rsp_initarg(struct rsp_info *info,
+                const char *arg);
+
+/**
+ * Starts the library: one background thread, with all signals blocked. To be called before any other
+ * function that takes a descriptor or a pool handle.
+ *
+ * `info`: set-up, read during the call only and not kept; its version fields are written. NULL: all
+ * defaults.
+ *
+ * Returns 0; also when the library is running already: then nothing changes. -1 on failure.
+ * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EMFILE, ENFILE, ENOMEM, EAGAIN (no thread).
+ * No registrar is needed yet; it is looked for in the background.
+ *
+ * Threads: any. Fork: a child calls it again before it uses functions that need a registrar. RFC 5352
+ * 3.6. Since 0.1.
+ */
+int rsp_initialize(struct rsp_info *info);
+
+/**
+ * Closes every descriptor of the library that is still open, ends the registrations, and stops the
+ * background thread. Afterwards `rsp_initialize` may be called again. Does nothing if the library is
+ * not running.
+ *
+ * Threads: any, while no other thread is inside an `rsp_*` call. Fork: in a child it closes what was
+ * inherited and tells nobody. RFC 5352 3.2. Since 0.1.
+ */
+void rsp_cleanup(void);
+
+/**
+ * The version of the library, "MAJOR.MINOR.PATCH". A static string.
+ *
+ * Threads: any. Fork: safe in the child. Since 0.1.
+ */
+const char *asap_version(void);
+
+/**
+ * Gives the library's log to the program. By itself the library logs nowhere and prints nothing.
+ *
+ * `callback`: called with each line, from any thread, also the library's own; what the library does on
+ * its behalf is not logged. NULL ends the log. `level`: lines up to this level: 0 none, 1 errors, 2
+ * warnings, 3 information, 4 debugging, 5 tracing. `user`: handed to the callback.
+ *
+ * Returns 0 or -1. When it returns, the former callback is not running and will not be called again.
+ * Errors: EINVAL (level), EDEADLK (called by the callback), EEXIST (the program, written in Rust, has
+ * a logger of its own, which gets the lines).
+ *
+ * Threads: any. Fork: safe in the child. Since 0.1.
+ */
+int asap_set_log(asap_log_callback callback, int level, void *user);
+
+/**
+ * Creates a socket.
+ *
+ * `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
+ * server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
+ * server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_SCTP, or 0: what works.
+ *
+ * Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
+ * loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
+ * failovers. Never read(2), write(2) or close(2) it.
+ * Errors: EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT, EACCES (before `rsp_initialize`), EMFILE,
+ * ENFILE, ENOMEM.
+ *
+ * Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
+ */
+int rsp_socket(int domain, int type, int protocol);
+
+/**
+ * Binds a server's socket to addresses of this host.
+ *
+ * `sd`: from `rsp_socket`. `addrs`: `count` addresses, packed one behind the other (16 bytes each for
+ * IPv4, 28 for IPv6), all with the same port or port 0 (any); NULL with `count` 0: all addresses, any
+ * port.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already, connected, count below 0 or over 64),
+ * EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+ *
+ * Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
+ */
+int rsp_bind(int sd, const struct sockaddr *addrs, int count);
+
+/**
+ * Listens for sessions. A socket that is not bound is bound to all addresses and any port. May be
+ * called again to change the backlog.
+ *
+ * `sd`: from `rsp_socket`. `backlog`: as listen(2); 0 stands for a default.
+ *
+ * Returns 0 or -1. Errors: EBADF, EINVAL (connected), EADDRINUSE, EMFILE.
+ *
+ * Threads: any. Fork: not useful in the child. Since 0.1.
+ */
+int rsp_listen(int sd, int backlog);
+
+/**
+ * Registers a server as an element of a pool, or changes its registration: policy values, interval.
+ * Binds and listens if that is still to be done. The library renews the registration, and moves it to
+ * another registrar when one is lost.
+ *
+ * `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
+ * `loadinfo`: policy and values. `reregistrationInterval`: milliseconds between renewals (0: 30000);
+ * the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
+ * Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
+ *
+ * Returns 0, or -1: not registered, except that after ETIMEDOUT it goes on in the background.
+ * Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before, connected
+ * socket), ENAMETOOLONG, ETIMEDOUT (no registrar; the sentence names those tried), EACCES or EPERM
+ * (refused), EEXIST (identifier taken), EPROTOTYPE (the pool has another policy or transport), ENOBUFS
+ * (the registrar is full), EADDRINUSE, ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
+ */
+int rsp_register(int sd,
+                 const unsigned char *poolHandle,
+                 size_t poolHandleSize,
+                 const struct rsp_loadinfo *loadinfo,
+                 unsigned int reregistrationInterval,
+                 int flags);
+
+/**
+ * Ends a registration. Sessions go on.
+ *
+ * `sd`: a registered socket. `flags`: 0 or `DEREGF_DONTWAIT`. Blocks until a registrar has confirmed
+ * (see RSP_CALL_TIMEOUT), unless `DEREGF_DONTWAIT`.
+ *
+ * Returns 0, or -1. After ETIMEDOUT the registration is no longer renewed and runs out by itself.
+ * Errors: EBADF, EINVAL (flags), ENOTCONN (not registered), ETIMEDOUT (no registrar answered), EPERM
+ * (refused), ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child. RFC 5352 3.2, 6.2. Since 0.1.
+ */
+int rsp_deregister(int sd, int flags);
+
+/**
+ * Accepts a session as a descriptor of its own (SOCK_STREAM servers).
+ *
+ * `sd`: a listening SOCK_STREAM socket. `timeout`: milliseconds to wait; 0 or negative: not at all;
+ * INT_MAX: as long as it takes.
+ *
+ * Returns the session's descriptor, to be closed with `rsp_close`, or -1.
+ * Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EMFILE,
+ * ENFILE.
+ *
+ * Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
+ */
+int rsp_accept(int sd, int timeout);
+
+/**
+ * Connects to a pool: looks it up, and opens a session with the element its policy selects; if that
+ * cannot be reached, with the next.
+ *
+ * `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
+ * `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
+ * ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
+ *
+ * Returns 0, or -1: not connected.
+ * Errors: EBADF, EFAULT, EINVAL (empty handle, bound or listening socket), ENAMETOOLONG, EISCONN,
+ * ENOENT (no such pool), ECONNREFUSED (no element accepts), ETIMEDOUT (no registrar, or no element, in
+ * time; the sentence says which and what was tried), ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
+ */
+int rsp_connect(int sd, const unsigned char *poolHandle, size_t poolHandleSize, unsigned int staleCacheValue);
+
+/**
+ * Whether the user's session holds a cookie of its element.
+ *
+ * `sd`: a connected socket.
+ *
+ * Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN.
+ *
+ * Threads: any. Fork: works in the child. RFC 5352 3.8. Since 0.1.
+ */
+int rsp_has_cookie(int sd);
+
+/**
+ * Moves a user's session on to another element: selects it, connects, and brings it the cookie.
+ *
+ * `sd`: a connected socket, its element failed or not. `flags`: `FFF_NONE` or `FFF_UNREACHABLE`
+ * (report the present element to the registrar). `staleCacheValue`: a cached answer of a registrar no
+ * older than this many milliseconds will do; 0: ask. Blocks until an element is reached (see
+ * RSP_CALL_TIMEOUT).
+ *
+ * Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
+ * -1: the session has no element; call it again.
+ * Errors: EBADF, EINVAL (flags), ENOTCONN (never connected), ENOENT (the pool is gone), ECONNREFUSED
+ * (no element accepts), ETIMEDOUT, ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
+ */
+int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
+
+/**
+ * Sets a function to be called after each failover of a user's session, when the new element is
+ * reached and has the cookie, and before anything else is sent to it: the place to rebuild state by
+ * messages of the program's own (RFC 5351 4.3).
+ *
+ * `sd`: a user's socket. `callback`: called within an `rsp_*` call on the descriptor, by the thread
+ * that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
+ * callback.
+ *
+ * Returns 0 or -1. Errors: EBADF, EINVAL (a server's socket).
+ *
+ * Threads: any; the callback must be fit for every thread that uses the descriptor. Fork: works in the
+ * child. RFC 5351 4.3. Since 0.1.
+ */
+int rsp_set_failover_callback(int sd, rsp_failover_callback callback, void *user);
+
+/**
+ * Closes a descriptor: ends its sessions in order, and its registration. Does not wait for anybody.
+ *
+ * `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
+ *
+ * Returns 0 or -1. Errors: EBADF. Threads that wait on the descriptor return with EBADF.
+ *
+ * Threads: any. Fork: in either process it closes that process's copy only. RFC 5352 3.2. Since 0.1.
+ */
+int rsp_close(int sd);
+
+/**
+ * Sends a message on a session.
+ *
+ * `sd`: a socket. `data`, `dataLength`: the message; up to 16 MiB. `msgFlags`: 0, or MSG_DONTWAIT and
+ * MSG_NOSIGNAL (which is always on). `sessionID`: which session of the descriptor; 0: the one it is
+ * connected by. `sctpPPID`: payload protocol identifier in network byte order. `sctpStreamID`: stream.
+ * `sctpTimeToLive`: milliseconds after which it need not be sent any more; 0: no limit. `sctpFlags`:
+ * `RSP_UNORDERED`, `RSP_ABORT`, `RSP_EOF` OR-ed; the last two may come without data and end the
+ * session. `timeout`: milliseconds to wait for room; 0 or negative: not at all; INT_MAX: as long as it
+ * takes.
+ *
+ * Returns `dataLength`: the library has taken the message. It may be lost with its element all the
+ * same: only an answer proves that it was dealt with. Otherwise -1, and nothing was taken.
+ * Errors: EBADF (no such descriptor or session), EFAULT, EINVAL (flags, stream), EAGAIN (no room; the
+ * descriptor becomes readable when there is), EMSGSIZE, ENOTCONN, EPIPE (the element has failed: call
+ * `rsp_forcefailover`; or the session has ended).
+ *
+ * Threads: any. Fork: works in the child. RFC 5352 6.5. Since 0.1.
+ */
+ptrdiff_t rsp_sendmsg(int sd,
+                      const void *data,
+                      size_t dataLength,
+                      unsigned int msgFlags,
+                      rserpool_session_t sessionID,
+                      uint32_t sctpPPID,
+                      uint16_t sctpStreamID,
+                      uint32_t sctpTimeToLive,
+                      uint16_t sctpFlags,
+                      int timeout);
+
+/**
+ * Sends a message on the session the descriptor is connected by. As `rsp_sendmsg` with all else 0, but
+ * it waits as RSP_SEND_TIMEOUT says.
+ *
+ * `sd`: a connected socket. `data`, `dataLength`: the message. `flags`: 0, MSG_DONTWAIT, MSG_NOSIGNAL.
+ *
+ * Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+ptrdiff_t rsp_send(int sd, const void *data, size_t dataLength, int flags);
+
+/**
+ * As `rsp_send` without flags.
+ *
+ * `fd`: a connected socket. `data`, `dataLength`: the message.
+ *
+ * Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+ptrdiff_t rsp_write(int fd, const char *data, size_t dataLength);
+
+/**
+ * Sends a message to a pool or to one of its elements, without a connection of the program's own (RFC
+ * 5352 6.5.1, 6.5.3). The library keeps a session with each element so used; answers come by
+ * `rsp_recvmsg`, with the element in `rinfo_pe_id`.
+ *
+ * `sd`: a SOCK_SEQPACKET socket that is not connected; it may be a server's. `poolHandle`,
+ * `poolHandleSize`: the pool. `peID`: the element; 0: whichever its policy selects. `data`,
+ * `dataLength`: the message. `options`: `ASAP_...` OR-ed (RFC 5352 6.5.5). `sctpPPID` to
+ * `sctpTimeToLive`: as `rsp_sendmsg`. `timeout`: milliseconds to wait, for the look-up, too; 0 or
+ * negative: not at all; INT_MAX: as long as it takes.
+ *
+ * Returns `dataLength`, or -1: nothing was taken. A message that cannot be delivered later comes back
+ * with `MSG_RSERPOOL_UNDELIVERED`, if its options ask for that.
+ * Errors: EBADF, EFAULT, EINVAL (handle, options unknown or in contradiction), ENAMETOOLONG, EISCONN,
+ * EAGAIN, EMSGSIZE, ENOENT (no such pool or element), ETIMEDOUT (no registrar), EOPNOTSUPP
+ * (SOCK_STREAM), ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 6.5. Since 0.1.
+ */
+ptrdiff_t rsp_sendto_pool(int sd,
+                          const unsigned char *poolHandle,
+                          size_t poolHandleSize,
+                          uint32_t peID,
+                          const void *data,
+                          size_t dataLength,
+                          uint32_t options,
+                          uint32_t sctpPPID,
+                          uint16_t sctpStreamID,
+                          uint32_t sctpTimeToLive,
+                          int timeout);
+
+/**
+ * Gives the session's user a state cookie (RFC 5352 3.8): when the user's next element is another one,
+ * that gets it before anything else. Send it before the answer it belongs to, and a server that is
+ * killed loses nothing: see c-examples/stateful_server.c.
+ *
+ * `sd`: a server's descriptor. `cookie`, `cookieSize`: 1 to 65000 bytes. `sessionID`: which session of
+ * the descriptor; 0: its only one. `timeout`: milliseconds to wait for room; 0 or negative: not at
+ * all; INT_MAX: as long as it takes.
+ *
+ * Returns `cookieSize`, or -1.
+ * Errors: EBADF (descriptor), EFAULT, EINVAL (empty, no such session, a user's session), EMSGSIZE,
+ * EAGAIN, EPIPE (the session has ended), EOPNOTSUPP (a plain client without control channel).
+ *
+ * Threads: any. Fork: works in the child. RFC 5352 2.2.12, 3.8. Since 0.1.
+ */
+ptrdiff_t rsp_send_cookie(int sd,
+                          const unsigned char *cookie,
+                          size_t cookieSize,
+                          rserpool_session_t sessionID,
+                          int timeout);
+
+/**
+ * Receives what comes next on any session of a descriptor: data, a notification, or a cookie that a
+ * user brings.
+ *
+ * `sd`: a socket. `buffer`, `bufferLength`: where to; at least 20 bytes, or notifications are cut.
+ * `rinfo`: where it came from; may be NULL. `msg_flags`: written: MSG_EOR when a message ends here;
+ * `MSG_RSERPOOL_NOTIFICATION`, `MSG_RSERPOOL_COOKIE_ECHO` or `MSG_RSERPOOL_UNDELIVERED` when it is not
+ * data. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
+ *
+ * Returns the number of bytes; a message longer than the buffer comes in pieces, the last with
+ * MSG_EOR. 0 without MSG_EOR: the session has ended (SOCK_STREAM; on SOCK_SEQPACKET notifications say
+ * so). -1 on failure.
+ * Errors: EBADF, EFAULT, EAGAIN (nothing came), EMSGSIZE (a cookie longer than the buffer; it is still
+ * there), ENOTCONN.
+ *
+ * When the element fails and RSP_AUTO_FAILOVER is off, each call gives `RSERPOOL_FAILOVER_NECESSARY`
+ * until `rsp_forcefailover` is called. With it on the same notification comes once, and
+ * `RSERPOOL_FAILOVER_COMPLETE` follows. Then send again what had no answer.
+ *
+ * Threads: any; each message goes to one of them. Fork: works in the child. RFC 5352 6.6. Since 0.1.
+ */
+ptrdiff_t rsp_recvmsg(int sd,
+                      void *buffer,
+                      size_t bufferLength,
+                      struct rsp_sndrcvinfo *rinfo,
+                      int *msg_flags,
+                      int timeout);
+
+/**
+ * As `rsp_recvmsg`, but it goes on until the message is complete or the buffer is full.
+ *
+ * Parameters, returns and errors: as `rsp_recvmsg`. When the time is up before the message is
+ * complete, what is there is returned, without MSG_EOR.
+ *
+ * Threads: any; each message goes to one of them. Fork: works in the child. RFC 5352 6.6. Since 0.1.
+ */
+ptrdiff_t rsp_recvfullmsg(int sd,
+                          void *buffer,
+                          size_t bufferLength,
+                          struct rsp_sndrcvinfo *rinfo,
+                          int *msg_flags,
+                          int timeout);
+
+/**
+ * Receives data. Notifications are passed over, and so are cookies: a server that lives on cookies
+ * uses `rsp_recvmsg`. Waits as RSP_RECV_TIMEOUT says.
+ *
+ * `sd`: a socket. `buffer`, `bufferLength`: where to. `flags`: 0 or MSG_DONTWAIT.
+ *
+ * Returns the number of bytes, 0 at the end of the session, or -1.
+ * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), ENOTCONN, EPIPE (the element has
+ * failed: call `rsp_forcefailover`).
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+ptrdiff_t rsp_recv(int sd, void *buffer, size_t bufferLength, int flags);
+
+/**
+ * As `rsp_recv` without flags.
+ *
+ * `fd`: a socket. `buffer`, `bufferLength`: where to.
+ *
+ * Returns the number of bytes, 0 at the end of the session, or -1. Errors: as `rsp_recv`.
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+ptrdiff_t rsp_read(int fd, void *buffer, size_t bufferLength);
+
+/**
+ * As poll(2), for descriptors of the library and ordinary ones alike. POLLIN: `rsp_recvmsg` or
+ * `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` has room.
+ *
+ * `fds`, `nfds`: as poll(2). `timeout`: milliseconds; 0: do not wait; negative: as long as it takes.
+ *
+ * Returns how many entries have `revents`, 0 when the time is up, or -1. A descriptor that is not open
+ * gives POLLNVAL in its `revents`.
+ * Errors: EFAULT, EINVAL (nfds beyond what a process may have open), EINTR (a signal came), ENOMEM.
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_poll(struct pollfd *fds, unsigned int nfds, int timeout);
+
+/**
+ * As select(2), for descriptors of the library and ordinary ones alike, up to 1023; `rsp_poll` has no
+ * such limit.
+ *
+ * `nfds`: the highest descriptor plus one, 0 to 1024. `readfds`, `writefds`, `exceptfds`: what to look
+ * at, and on return what is ready; may be NULL. `timeout`: not changed; NULL: as long as it takes.
+ *
+ * Returns how many bits are set, 0 when the time is up, or -1: the sets are as they were.
+ * Errors: EBADF (a descriptor that is not open), EINVAL (nfds, timeout), EINTR (a signal came), ENOMEM.
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, const struct timeval *timeout);
+
+/**
+ * The pool and identifier that a server is registered as.
+ *
+ * `sd`: a registered socket. `poolHandle`: where the handle goes, not NUL-terminated; may be NULL.
+ * `poolHandleSize`: room there, replaced by the handle's length; may be NULL if `poolHandle` is.
+ * `identifier`: where the element's identifier goes; may be NULL.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN (not registered), ENOBUFS (too little room;
+ * `poolHandleSize` says how much it takes).
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_getsockname(int sd, unsigned char *poolHandle, size_t *poolHandleSize, uint32_t *identifier);
+
+/**
+ * The pool and element that a user is connected to.
+ *
+ * `sd`: a connected socket. The others: as `rsp_getsockname`; the identifier is 0 while the session
+ * has no element.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN, ENOBUFS (too little room; `poolHandleSize` says
+ * how much it takes).
+ *
+ * Threads: any. Fork: works in the child. RFC 5352 6.6. Since 0.1.
+ */
+int rsp_getpeername(int sd, unsigned char *poolHandle, size_t *poolHandleSize, uint32_t *identifier);
+
+/**
+ * Reads an option of a socket.
+ *
+ * `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on. `value`, `length`:
+ * where it goes, and the room there, replaced by its length: an int.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (too little room), ENOPROTOOPT (level or option
+ * unknown).
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_getsockopt(int sd, int level, int option, void *value, socklen_t *length);
+
+/**
+ * Sets an option of a socket, from now on. Sessions accepted from it inherit it.
+ *
+ * `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on, with units and
+ * ranges. `value`, `length`: an int, and its size.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (out of range, length), ENOPROTOOPT (level or option
+ * unknown).
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_setsockopt(int sd, int level, int option, const void *value, socklen_t length);
+
+/**
+ * Looks a pool up: the elements in the order in which its policy wants them tried. For programs with
+ * sockets of their own.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes. `rserpoolAddrInfo`: set to a
+ * list, to be freed with `rsp_freeaddrinfo`; to NULL on failure. `items`: how many elements are wanted
+ * at most; `RSPGETADDRS_DEFAULT`, `RSPGETADDRS_MAX`. `staleCacheValue`: a cached answer no older than
+ * this many milliseconds will do; 0: ask.
+ * Blocks until a registrar has answered, at most as long as `rsp_initialize` was told.
+ *
+ * Returns the number of elements in the list; `REAI_NONAME`: no such pool; `REAI_MEMORY`;
+ * `REAI_FAMILY`: no element with IP addresses; `REAI_SYSTEM`: see errno.
+ * Errors: ENOENT (with REAI_NONAME), EFAULT, EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES
+ * (before `rsp_initialize`), ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.9.1. Since 0.1.
+ */
+int rsp_getaddrinfo(const unsigned char *poolHandle,
+                    size_t poolHandleSize,
+                    struct rsp_addrinfo **rserpoolAddrInfo,
+                    size_t items,
+                    unsigned int staleCacheValue);
+
+/**
+ * Frees a list from `rsp_getaddrinfo`, `rsp_getprimaryserver` or `rsp_getnextserver`.
+ *
+ * `rserpoolAddrInfo`: the list; NULL is ignored.
+ *
+ * Threads: any. Fork: safe in the child. Since 0.1.
+ */
+void rsp_freeaddrinfo(struct rsp_addrinfo *rserpoolAddrInfo);
+
+/**
+ * The server of a pool to turn to first (GETPRIMARYSERVER of RFC 5351 4.1). With `rsp_getnextserver`
+ * all that a client with a list of servers needs.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes. `server`: set to a list of
+ * one, to be freed with `rsp_freeaddrinfo`; to NULL on failure.
+ * Blocks until a registrar has answered, at most as long as `rsp_initialize` was told.
+ *
+ * Returns 0 or -1. Errors: ENOENT (no such pool), EAFNOSUPPORT (no element with IP addresses), EFAULT,
+ * EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES (before `rsp_initialize`), ENOMEM, ENOTSUP.
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5351 4.1. Since 0.1.
+ */
+int rsp_getprimaryserver(const unsigned char *poolHandle,
+                         size_t poolHandleSize,
+                         struct rsp_addrinfo **server);
+
+/**
+ * Reports the failure of a server and gives the one to turn to next (GETNEXTSERVER of RFC 5351 4.1):
+ * another one, as the pool is now.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool's name. `server`: from `rsp_getprimaryserver` or this
+ * function: the server that failed. It is freed and replaced by the next; left as it is on failure.
+ * Blocks until a registrar has answered, at most as long as `rsp_initialize` was told.
+ *
+ * Returns 0 or -1. Errors: as `rsp_getprimaryserver`; ENOENT also when there is no other server.
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5351 4.1. Since 0.1.
+ */
+int rsp_getnextserver(const unsigned char *poolHandle, size_t poolHandleSize, struct rsp_addrinfo **server);
+
+/**
+ * Registers a server that the program runs on a socket of its own, or renews the registration: the
+ * library does not do that by itself here.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes. `rserpoolAddrInfo`: where
+ * clients reach it (`ai_protocol`, `ai_addrs`, `ai_addr`), and its identifier `ai_pe_id`: 0: chosen by
+ * the library and written there. `loadinfo`: policy and values. `registrationLife`: how long it stands
+ * without being renewed, in milliseconds, rounded up to seconds; 0xffffffff: for ever. `flags`: 0 or
+ * `REGF_DONTWAIT`. Blocks until a registrar has answered, at most as long as `rsp_initialize` was
+ * told.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG, EPROTONOSUPPORT, EAFNOSUPPORT,
+ * and as `rsp_register`.
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
+ */
+unsigned int rsp_pe_registration(const unsigned char *poolHandle,
+                                 size_t poolHandleSize,
+                                 struct rsp_addrinfo *rserpoolAddrInfo,
+                                 const struct rsp_loadinfo *loadinfo,
+                                 unsigned int registrationLife,
+                                 int flags);
+
+/**
+ * Ends a registration made by `rsp_pe_registration`.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool. `identifier`: the element. `flags`: 0 or
+ * `DEREGF_DONTWAIT`. Blocks until a registrar has answered, at most as long as `rsp_initialize` was
+ * told.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG, ENOENT (not registered by this
+ * process), and as `rsp_deregister`.
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.2, 6.2. Since 0.1.
+ */
+unsigned int rsp_pe_deregistration(const unsigned char *poolHandle,
+                                   size_t poolHandleSize,
+                                   uint32_t identifier,
+                                   int flags);
+
+/**
+ * Reports that an element could not be reached. The registrar looks at once whether it is still alive.
+ * Does not block.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool. `identifier`: the element.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG, EACCES (before
+ * `rsp_initialize`), ENOTSUP (in a child after fork).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.5, 6.9.2. Since 0.1.
+ */
+unsigned int rsp_pe_failure(const unsigned char *poolHandle, size_t poolHandleSize, uint32_t identifier);
+
+/**
+ * Watches a pool.
+ *
+ * `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes. The pool need not exist yet.
+ *
+ * Returns a descriptor for `rsp_watch_next`, `rsp_poll` and every event loop (readable: there is a
+ * change), to be closed with `rsp_close`; or -1.
+ * Errors: EFAULT, EINVAL, ENAMETOOLONG, EACCES (before `rsp_initialize`), EMFILE, ENFILE, ENOTSUP (in
+ * a child after fork).
+ *
+ * Threads: any. Fork: of no use in the child. RFC 5352 2.2.5 (S bit). Since 0.1.
+ */
+int rsp_watch(const unsigned char *poolHandle, size_t poolHandleSize);
+
+/**
+ * The next change of a watched pool.
+ *
+ * `sd`: from `rsp_watch`. `change`: written. `size`: sizeof(struct rsp_poolchange) as the program was
+ * compiled. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
+ *
+ * Returns 1: `change` is written; 0: nothing has changed in that time; -1 on failure.
+ * Errors: EBADF (not from `rsp_watch`), EFAULT, EINVAL (size).
+ *
+ * Threads: any; each change goes to one of them. Fork: of no use in the child. Since 0.1.
+ */
+int rsp_watch_next(int sd, struct rsp_poolchange *change, size_t size, int timeout);
+
+/**
+ * The name of a policy ("RoundRobin", "LeastUsedDegradation" and so on).
+ *
+ * `policyType`: `PPT_ROUNDROBIN` and so on.
+ *
+ * Returns a static string, or NULL if the policy is not known. Errors: EINVAL.
+ *
+ * Threads: any. Fork: safe in the child. RFC 5356. Since 0.1.
+ */
+const char *rsp_getpolicybytype(unsigned int policyType);
+
+/**
+ * The policy with a name, as `rsp_getpolicybytype` spells it.
+ *
+ * `policyName`: a C string.
+ *
+ * Returns its type, or 0 if there is none. Errors: EINVAL, EFAULT.
+ *
+ * Threads: any. Fork: safe in the child. RFC 5356. Since 0.1.
+ */
+unsigned int rsp_getpolicybyname(const char *policyName);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ASAP_H */

@@ -1,0 +1,303 @@
+//! Sockets from `rsp_socket` to `rsp_close`, but for data ([`super::data`]), and waiting and options
+//! ([`super::options`]).
+
+use super::address;
+use super::error::guard;
+use super::layout::*;
+use super::policy::policy;
+use super::{error, pool_handle, wait};
+use crate::socket::{self, Failover, FailoverCallback, Kind, Wait};
+use std::os::raw::{c_int, c_uchar, c_uint, c_void};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a re-registration interval of 0 stands for.
+const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
+
+/// Creates a socket.
+///
+/// `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
+/// server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
+/// server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_SCTP, or 0: what works.
+///
+/// Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
+/// loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
+/// failovers. Never read(2), write(2) or close(2) it.
+/// Errors: EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT, EACCES (before `rsp_initialize`), EMFILE,
+/// ENFILE, ENOMEM.
+///
+/// Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c_int {
+    guard(|| {
+        if ![libc::AF_UNSPEC, libc::AF_INET, libc::AF_INET6].contains(&domain) {
+            return error(
+                libc::EAFNOSUPPORT,
+                format!("domain {domain} is none of AF_INET, AF_INET6 and 0 (both)"),
+            );
+        }
+        // The kernel's socket flags are what we do anyway.
+        let kind = match r#type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+            libc::SOCK_SEQPACKET | libc::SOCK_DGRAM => Kind::SeqPacket,
+            libc::SOCK_STREAM => Kind::Stream,
+            other => {
+                return error(
+                    libc::EINVAL,
+                    format!("socket type {other} is neither SOCK_SEQPACKET nor SOCK_STREAM"),
+                );
+            }
+        };
+        if ![0, libc::IPPROTO_TCP, libc::IPPROTO_SCTP].contains(&protocol) {
+            return error(
+                libc::EPROTONOSUPPORT,
+                format!("protocol {protocol} is none of IPPROTO_TCP, IPPROTO_SCTP and 0"),
+            );
+        }
+        socket::socket(domain, kind, protocol)
+    })
+}
+
+/// Binds a server's socket to addresses of this host.
+///
+/// `sd`: from `rsp_socket`. `addrs`: `count` addresses, packed one behind the other (16 bytes each for
+/// IPv4, 28 for IPv6), all with the same port or port 0 (any); NULL with `count` 0: all addresses, any
+/// port.
+///
+/// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already, connected, count below 0 or over 64),
+/// EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+///
+/// Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_bind(sd: c_int, addrs: *const libc::sockaddr, count: c_int) -> c_int {
+    guard(|| {
+        let count = match usize::try_from(count) {
+            Ok(count) if count <= 64 => count,
+            _ => return error(libc::EINVAL, format!("{count} addresses; 0 to 64 are possible")),
+        };
+        // SAFETY: as many addresses as said, by the caller's promise.
+        let addresses = unsafe { address::read_packed(addrs, count)? };
+        socket::bind(sd, &addresses)?;
+        Ok(0)
+    })
+}
+
+/// Listens for sessions. A socket that is not bound is bound to all addresses and any port. May be
+/// called again to change the backlog.
+///
+/// `sd`: from `rsp_socket`. `backlog`: as listen(2); 0 stands for a default.
+///
+/// Returns 0 or -1. Errors: EBADF, EINVAL (connected), EADDRINUSE, EMFILE.
+///
+/// Threads: any. Fork: not useful in the child. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_listen(sd: c_int, backlog: c_int) -> c_int {
+    guard(|| socket::listen(sd, backlog).map(|()| 0))
+}
+
+/// Registers a server as an element of a pool, or changes its registration: policy values, interval.
+/// Binds and listens if that is still to be done. The library renews the registration, and moves it to
+/// another registrar when one is lost.
+///
+/// `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
+/// `loadinfo`: policy and values. `reregistrationInterval`: milliseconds between renewals (0: 30000);
+/// the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
+/// Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
+///
+/// Returns 0, or -1: not registered, except that after ETIMEDOUT it goes on in the background.
+/// Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before, connected
+/// socket), ENAMETOOLONG, ETIMEDOUT (no registrar; the sentence names those tried), EACCES or EPERM
+/// (refused), EEXIST (identifier taken), EPROTOTYPE (the pool has another policy or transport), ENOBUFS
+/// (the registrar is full), EADDRINUSE, ENOTSUP (in a child after fork).
+///
+/// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_register(
+    sd: c_int,
+    poolHandle: *const c_uchar,
+    poolHandleSize: usize,
+    loadinfo: *const rsp_loadinfo,
+    reregistrationInterval: c_uint,
+    flags: c_int,
+) -> c_int {
+    guard(|| {
+        const KNOWN: c_int = REGF_DONTWAIT | REGF_CONTROLCHANNEL | REGF_DAEMONMODE | REGF_DATAONLY;
+        if flags & !KNOWN != 0 {
+            return error(libc::EINVAL, format!("unknown registration flags 0x{:x}", flags & !KNOWN));
+        }
+        if flags & REGF_CONTROLCHANNEL != 0 && flags & REGF_DATAONLY != 0 {
+            return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
+        }
+        // SAFETY: the caller's promise.
+        let (handle, policy) = unsafe { (pool_handle(poolHandle, poolHandleSize)?, policy(loadinfo)?) };
+        let renewal = match reregistrationInterval {
+            0 => DEFAULT_RENEWAL,
+            ms => Duration::from_millis(ms.into()),
+        };
+        let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+        socket::register(sd, &handle, &policy, renewal, None, flags & REGF_DATAONLY == 0, wait)?;
+        Ok(0)
+    })
+}
+
+/// Ends a registration. Sessions go on.
+///
+/// `sd`: a registered socket. `flags`: 0 or `DEREGF_DONTWAIT`. Blocks until a registrar has confirmed
+/// (see RSP_CALL_TIMEOUT), unless `DEREGF_DONTWAIT`.
+///
+/// Returns 0, or -1. After ETIMEDOUT the registration is no longer renewed and runs out by itself.
+/// Errors: EBADF, EINVAL (flags), ENOTCONN (not registered), ETIMEDOUT (no registrar answered), EPERM
+/// (refused), ENOTSUP (in a child after fork).
+///
+/// Threads: any. Fork: ENOTSUP in the child. RFC 5352 3.2, 6.2. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_deregister(sd: c_int, flags: c_int) -> c_int {
+    guard(|| {
+        if flags & !DEREGF_DONTWAIT != 0 {
+            return error(libc::EINVAL, format!("unknown deregistration flags 0x{flags:x}"));
+        }
+        let wait = if flags & DEREGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+        socket::deregister(sd, wait)?;
+        Ok(0)
+    })
+}
+
+/// Accepts a session as a descriptor of its own (SOCK_STREAM servers).
+///
+/// `sd`: a listening SOCK_STREAM socket. `timeout`: milliseconds to wait; 0 or negative: not at all;
+/// INT_MAX: as long as it takes.
+///
+/// Returns the session's descriptor, to be closed with `rsp_close`, or -1.
+/// Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EMFILE,
+/// ENFILE.
+///
+/// Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_accept(sd: c_int, timeout: c_int) -> c_int {
+    guard(|| socket::accept(sd, wait(timeout)))
+}
+
+/// Connects to a pool: looks it up, and opens a session with the element its policy selects; if that
+/// cannot be reached, with the next.
+///
+/// `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
+/// `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
+/// ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
+///
+/// Returns 0, or -1: not connected.
+/// Errors: EBADF, EFAULT, EINVAL (empty handle, bound or listening socket), ENAMETOOLONG, EISCONN,
+/// ENOENT (no such pool), ECONNREFUSED (no element accepts), ETIMEDOUT (no registrar, or no element, in
+/// time; the sentence says which and what was tried), ENOTSUP (in a child after fork).
+///
+/// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_connect(
+    sd: c_int,
+    poolHandle: *const c_uchar,
+    poolHandleSize: usize,
+    staleCacheValue: c_uint,
+) -> c_int {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
+        socket::connect(sd, &handle, Duration::from_millis(staleCacheValue.into()), Wait::Default)?;
+        Ok(0)
+    })
+}
+
+/// Whether the user's session holds a cookie of its element.
+///
+/// `sd`: a connected socket.
+///
+/// Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN.
+///
+/// Threads: any. Fork: works in the child. RFC 5352 3.8. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_has_cookie(sd: c_int) -> c_int {
+    guard(|| socket::has_cookie(sd).map(c_int::from))
+}
+
+/// Moves a user's session on to another element: selects it, connects, and brings it the cookie.
+///
+/// `sd`: a connected socket, its element failed or not. `flags`: `FFF_NONE` or `FFF_UNREACHABLE`
+/// (report the present element to the registrar). `staleCacheValue`: a cached answer of a registrar no
+/// older than this many milliseconds will do; 0: ask. Blocks until an element is reached (see
+/// RSP_CALL_TIMEOUT).
+///
+/// Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
+/// -1: the session has no element; call it again.
+/// Errors: EBADF, EINVAL (flags), ENOTCONN (never connected), ENOENT (the pool is gone), ECONNREFUSED
+/// (no element accepts), ETIMEDOUT, ENOTSUP (in a child after fork).
+///
+/// Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c_uint) -> c_int {
+    guard(|| {
+        if flags & !FFF_UNREACHABLE != 0 {
+            return error(libc::EINVAL, format!("unknown failover flags 0x{flags:x}"));
+        }
+        let max_age = Duration::from_millis(staleCacheValue.into());
+        socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
+        Ok(0)
+    })
+}
+
+/// Sets a function to be called after each failover of a user's session, when the new element is
+/// reached and has the cookie, and before anything else is sent to it: the place to rebuild state by
+/// messages of the program's own (RFC 5351 4.3).
+///
+/// `sd`: a user's socket. `callback`: called within an `rsp_*` call on the descriptor, by the thread
+/// that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
+/// callback.
+///
+/// Returns 0 or -1. Errors: EBADF, EINVAL (a server's socket).
+///
+/// Threads: any; the callback must be fit for every thread that uses the descriptor. Fork: works in the
+/// child. RFC 5351 4.3. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_set_failover_callback(
+    sd: c_int,
+    callback: rsp_failover_callback,
+    user: *mut c_void,
+) -> c_int {
+    struct User(*mut c_void);
+    // SAFETY: the documentation demands a callback that every thread using the descriptor may call with this pointer.
+    unsafe impl Send for User {}
+    // SAFETY: as above.
+    unsafe impl Sync for User {}
+    impl User {
+        fn pointer(&self) -> *mut c_void {
+            self.0
+        }
+    }
+
+    guard(|| {
+        let user = User(user);
+        let callback = callback.map(|callback| -> FailoverCallback {
+            Arc::new(move |sd, failover: &Failover| {
+                let info = rsp_failover_info {
+                    rfi_session: failover.session,
+                    rfi_from: failover.from.map_or(0, |id| id.0),
+                    rfi_to: failover.to.0,
+                    rfi_has_cookie: failover.has_cookie.into(),
+                    rfi_gap: u64::try_from(failover.gap.as_micros()).unwrap_or(u64::MAX),
+                };
+                // SAFETY: a structure that lives during the call, and the program's own pointer.
+                unsafe { callback(sd, &info, user.pointer()) };
+            })
+        });
+        socket::set_failover_callback(sd, callback)?;
+        Ok(0)
+    })
+}
+
+/// Closes a descriptor: ends its sessions in order, and its registration. Does not wait for anybody.
+///
+/// `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
+///
+/// Returns 0 or -1. Errors: EBADF. Threads that wait on the descriptor return with EBADF.
+///
+/// Threads: any. Fork: in either process it closes that process's copy only. RFC 5352 3.2. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_close(sd: c_int) -> c_int {
+    guard(|| socket::close(sd).map(|()| 0))
+}

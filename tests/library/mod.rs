@@ -1,0 +1,44 @@
+//! The built library for tests that look at it, or link with it, as a C program does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The directory of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Builds `libasap.so` and `libasap.a` (and the programs of the workspace that are asked for) as this test was built, into the ordinary
+/// target directory, and gives the directory they are in. `libasap.so.0` is there, too, as installing would make it.
+pub fn build(programs: &[&str]) -> PathBuf {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = LIBRARY.get_or_init(|| {
+        cargo(&["--lib", "--package", "libasap"]);
+        let directory = target();
+        let link = directory.join("libasap.so.0");
+        // Another test may make the same link at the same moment.
+        let _ = std::os::unix::fs::symlink("libasap.so", &link);
+        assert!(link.exists(), "{} is no library", link.display());
+        directory
+    });
+    for program in programs {
+        cargo(&["--package", program, "--bin", program]);
+    }
+    directory.clone()
+}
+
+fn cargo(what: &[&str]) {
+    let mut command = Command::new(env!("CARGO"));
+    command.arg("build").arg("--quiet").args(what).current_dir(root());
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.output().expect("cargo runs");
+    assert!(output.status.success(), "cargo build {what:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn target() -> PathBuf {
+    let base = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    base.join(if cfg!(debug_assertions) { "debug" } else { "release" })
+}

@@ -1,0 +1,124 @@
+//! What the built libraries export: the functions of `include/asap.h` and nothing else (rustc has changed its mind about that before).
+
+mod library;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+const FUNCTIONS: &[&str] = &[
+    "asap_last_error",
+    "asap_set_log",
+    "asap_version",
+    "rsp_accept",
+    "rsp_bind",
+    "rsp_cleanup",
+    "rsp_close",
+    "rsp_connect",
+    "rsp_deregister",
+    "rsp_forcefailover",
+    "rsp_freeaddrinfo",
+    "rsp_freeinfo",
+    "rsp_getaddrinfo",
+    "rsp_getnextserver",
+    "rsp_getpeername",
+    "rsp_getpolicybyname",
+    "rsp_getpolicybytype",
+    "rsp_getprimaryserver",
+    "rsp_getsockname",
+    "rsp_getsockopt",
+    "rsp_has_cookie",
+    "rsp_initarg",
+    "rsp_initialize",
+    "rsp_initinfo",
+    "rsp_listen",
+    "rsp_pe_deregistration",
+    "rsp_pe_failure",
+    "rsp_pe_registration",
+    "rsp_poll",
+    "rsp_read",
+    "rsp_recv",
+    "rsp_recvfullmsg",
+    "rsp_recvmsg",
+    "rsp_register",
+    "rsp_select",
+    "rsp_send",
+    "rsp_send_cookie",
+    "rsp_sendmsg",
+    "rsp_sendto_pool",
+    "rsp_set_failover_callback",
+    "rsp_setsockopt",
+    "rsp_socket",
+    "rsp_watch",
+    "rsp_watch_next",
+    "rsp_write",
+];
+
+fn run(program: &str, package: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{program} cannot be run ({error}): install the Debian package {package}")
+    });
+    assert!(output.status.success(), "{program} {arguments:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn shared_library_exports_the_functions_and_nothing_else() {
+    let so = library::build(&[]).join("libasap.so");
+    let listing = run("nm", "binutils", &["-D", "--defined-only", so.to_str().unwrap()]);
+    let exported: BTreeSet<&str> =
+        listing.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    let expected: BTreeSet<&str> = FUNCTIONS.iter().copied().collect();
+    let surplus: Vec<_> = exported.difference(&expected).collect();
+    let missing: Vec<_> = expected.difference(&exported).collect();
+    assert!(surplus.is_empty() && missing.is_empty(), "surplus: {surplus:?}, missing: {missing:?}");
+}
+
+#[test]
+fn header_declares_what_is_exported() {
+    let header = std::fs::read_to_string(library::root().join("include/asap.h")).expect("include/asap.h");
+    let code: String = header
+        .lines()
+        .filter(|line| !line.trim_start().starts_with(['*', '/']))
+        .collect::<Vec<_>>()
+        .join("\n");
+    for function in FUNCTIONS {
+        let declared = code
+            .match_indices(function)
+            .any(|(at, _)| code[at + function.len()..].starts_with('(') && !code[..at].ends_with('_'));
+        assert!(declared, "{function} is not declared in include/asap.h");
+    }
+}
+
+#[test]
+fn shared_library_has_its_soname() {
+    let so = library::build(&[]).join("libasap.so");
+    let dynamic = run("readelf", "binutils", &["-d", so.to_str().unwrap()]);
+    assert!(dynamic.contains("soname: [libasap.so.0]"), "{dynamic}");
+}
+
+#[test]
+fn static_library_links() {
+    let directory = library::build(&[]);
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let (source, program) = (scratch.path().join("version.c"), scratch.path().join("version"));
+    let text = "#include <asap.h>\n#include <stdio.h>\nint main(void) { puts(asap_version()); return rsp_close(-1) == -1 ? 0 : 1; }\n";
+    std::fs::write(&source, text).expect("a temporary file");
+    let (include, archive) = (library::root().join("include"), directory.join("libasap.a"));
+    let arguments = [
+        "-I",
+        include.to_str().unwrap(),
+        source.to_str().unwrap(),
+        archive.to_str().unwrap(),
+        "-lgcc_s",
+        "-lutil",
+        "-lrt",
+        "-lpthread",
+        "-lm",
+        "-ldl",
+        "-o",
+        program.to_str().unwrap(),
+    ];
+    run("gcc", "gcc", &arguments);
+    let version = run(program.to_str().unwrap(), "", &[]);
+    assert_eq!(version.trim(), env!("CARGO_PKG_VERSION"));
+}

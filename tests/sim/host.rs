@@ -258,7 +258,7 @@ impl Host {
             EndpointEvent::PoolChanged { handle, resolution } => {
                 self.changes += 1;
                 for app in self.apps.values_mut() {
-                    if app.session().handle() == Some(&handle) {
+                    if app.session().pool() == Some(&handle) {
                         app.session().pool_changed(now, resolution.as_ref());
                     }
                 }

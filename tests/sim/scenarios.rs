@@ -512,7 +512,7 @@ fn loses_no_answer_and_no_state_when_servers_die() {
         "two servers died together",
         "an element was reported",
     ];
-    explore("loses_no_answer_and_no_state_when_servers_die", 40, &reach, failover);
+    explore("loses_no_answer_and_no_state_when_servers_die", 20, &reach, failover);
 }
 
 #[test]

@@ -251,8 +251,8 @@ impl Handlespace {
         let pool = self.pools.get_mut(index as usize)?.as_mut()?;
         self.selected.clear();
         pool.select(items, rng, eligible, &mut self.selected);
-        let entries: Vec<&Entry> =
-            self.selected.iter().filter_map(|slot| Some(&pool.slot(*slot)?.entry)).collect();
+        let mut entries: Vec<&Entry> = Vec::with_capacity(self.selected.len());
+        entries.extend(self.selected.iter().filter_map(|slot| Some(&pool.slot(*slot)?.entry)));
         let policy =
             entries.first().map_or(Policy::new(pool.traits.policy_type, &[]), |first| first.element.policy);
         Some(Selection { policy, entries })

@@ -254,6 +254,22 @@ fn ineligible_elements_neither_lose_a_turn_nor_count_as_selected() {
 }
 
 #[test]
+fn an_element_in_a_slot_of_another_has_none_of_its_turns() {
+    let mut space = empty();
+    for id in 1..=3 {
+        add(&mut space, "pool", element(id, 9));
+    }
+    let mut rng = Rng::new(1);
+    let mut list =
+        |space: &mut Handlespace| ids(space.select(&handle("pool"), 9, &mut rng, |_| true).unwrap().entries);
+    assert_eq!(list(&mut space), [1, 2, 3]);
+    assert!(space.remove(&handle("pool"), PeId(2)).is_some());
+    add(&mut space, "pool", element(4, 9));
+    assert_eq!(list(&mut space), [3, 1, 4]);
+    assert_eq!(list(&mut space), [1, 4, 3]);
+}
+
+#[test]
 fn re_registration_sets_the_degradation_counter_to_zero() {
     let mut space = empty();
     let lud = |id, load| PoolElement {

@@ -556,7 +556,7 @@ proptest! {
                     model.ring.retain(|(it, ..)| *it != slot);
                 }
                 Step::Select(items, bar) => {
-                    let eligible = |slot: u32| bar == 1 || slot % bar != 0;
+                    let eligible = |slot: u32| bar == 1 || !slot.is_multiple_of(bar);
                     let mut out = Vec::new();
                     selector.select_among(items, &mut Rng::new(0), eligible, &mut out);
                     prop_assert_eq!(out, model.select(items, eligible));
@@ -593,7 +593,7 @@ proptest! {
                     known.remove(&slot);
                 }
                 Step::Select(items, bar) => {
-                    let eligible = |slot: u32| bar == 1 || slot % bar != 0;
+                    let eligible = |slot: u32| bar == 1 || !slot.is_multiple_of(bar);
                     let mut out = Vec::new();
                     selector.select_among(items, &mut rng, eligible, &mut out);
                     let mut allowed: Vec<u32> = known.keys().copied().filter(|slot| eligible(*slot)).collect();

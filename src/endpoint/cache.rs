@@ -141,7 +141,7 @@ impl Cache {
 /// The selector over elements as told. An element's own policy counts only as a bearer of the values of the pool's
 /// policy (RFC 5352 2.2.6).
 fn in_order(policy: &Policy, elements: &[PoolElement]) -> Selector {
-    let mut selector = Selector::new(policy.policy_type());
+    let mut selector = Selector::for_user(policy.policy_type());
     for (slot, element) in (0..).zip(elements) {
         let same = element.policy.policy_type() == policy.policy_type();
         selector.set(slot, if same { &element.policy } else { policy });

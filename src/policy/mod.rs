@@ -101,8 +101,9 @@ enum Order {
     LoadOfNext,
     /// The lowest load + degradation * how often it was selected since it registered.
     LoadDegraded,
-    /// The one added first, always.
-    AsAdded,
+    /// The same, but an element is taken to be no less loaded than those added before it: at a user, who knows how
+    /// often the registrar has selected each only from the order it told them in.
+    LoadDegradedAsTold,
 }
 
 /// How many tickets an element has.
@@ -144,17 +145,16 @@ const fn row(
 /// One row a policy, in the order of [`PolicyType`], which is that of the numbers: number, name, values,
 /// rule at the registrar, rule at the user.
 ///
-/// The users' rules: answers to least-used requests are in the registrar's order, which is to be kept (RFC 5356
-/// 5.1.3). Weights of a round robin are the registrar's business (4.2.3). A "random" choice from
-/// the answer to a weighted lottery (4.4.3) is again weighted: otherwise weights would say nothing as soon as
-/// an answer holds the whole pool.
+/// The users' rules: an answer for a least-used policy is used in the registrar's order (RFC 5356 5.1.3), which for
+/// those without a counter is that of the values told. Weights of a round robin are the registrar's business
+/// (4.2.3). A "random" choice from the answer to a weighted lottery (4.4.3) is again weighted: otherwise
+/// weights would say nothing as soon as an answer holds the whole pool.
 #[rustfmt::skip]
 static TABLE: [Row; 16] = {
     use Field::{Degradation, Distance, Dpf, Load, Priority, Weight};
     use PolicyType as P;
     use Rule::{Lottery, Sorted};
     const RR: Rule = Sorted(Order::RoundRobin);
-    const AS_TOLD: Rule = Sorted(Order::AsAdded);
     [
         row(P::RoundRobin, 0x0000_0001, "RoundRobin", &[], RR, RR),
         row(P::WeightedRoundRobin, 0x0000_0002, "WeightedRoundRobin",
@@ -164,11 +164,11 @@ static TABLE: [Row; 16] = {
             &[Weight], Lottery(Tickets::Weight), Lottery(Tickets::Weight)),
         row(P::Priority, 0x0000_0005, "Priority",
             &[Priority], Sorted(Order::Priority), Sorted(Order::Priority)),
-        row(P::LeastUsed, 0x4000_0001, "LeastUsed", &[Load], Sorted(Order::Load), AS_TOLD),
+        row(P::LeastUsed, 0x4000_0001, "LeastUsed", &[Load], Sorted(Order::Load), Sorted(Order::Load)),
         row(P::LeastUsedDegradation, 0x4000_0002, "LeastUsedDegradation",
-            &[Load, Degradation], Sorted(Order::LoadDegraded), AS_TOLD),
+            &[Load, Degradation], Sorted(Order::LoadDegraded), Sorted(Order::LoadDegradedAsTold)),
         row(P::PriorityLeastUsed, 0x4000_0003, "PriorityLeastUsed",
-            &[Load, Degradation], Sorted(Order::LoadOfNext), AS_TOLD),
+            &[Load, Degradation], Sorted(Order::LoadOfNext), Sorted(Order::LoadOfNext)),
         row(P::RandomizedLeastUsed, 0x4000_0004, "RandomizedLeastUsed",
             &[Load], Lottery(Tickets::Unload), Lottery(Tickets::Unload)),
         // Private to RSPLIB, of whose rules only the names are published: round robin for the time being.

@@ -30,8 +30,8 @@ impl Selector {
     }
 
     /// An empty list of elements as a registrar answered them for this policy, at a user ("Pool User Considerations"
-    /// of RFC 5356): round robin from the first, a random one, the highest priority, or always the first, the others
-    /// being for the case that it fails.
+    /// of RFC 5356), who is to set them in their order: round robin from the first told, a random one, the highest
+    /// priority, or the least used, which is the first told until what the user did itself makes another so.
     pub fn for_user(policy_type: PolicyType) -> Selector {
         Selector::by(policy_type.row().user)
     }

@@ -19,6 +19,8 @@ pub(super) struct Sorted {
     clock: u64,
     /// Where the head of the weighted circular list stood last.
     head: Option<Place>,
+    /// The load of the element told last.
+    told: Place,
     /// Found ineligible in the selection under way; kept for its capacity.
     passed_over: Vec<u32>,
 }
@@ -114,7 +116,17 @@ impl Eq for Place {}
 impl Sorted {
     pub(super) fn new(order: Order) -> Sorted {
         let nodes = vec![NOBODY];
-        Sorted { order, items: Vec::new(), nodes, len: 0, clock: 0, head: None, passed_over: Vec::new() }
+        let told = Place::plain(0);
+        Sorted {
+            order,
+            items: Vec::new(),
+            nodes,
+            len: 0,
+            clock: 0,
+            head: None,
+            told,
+            passed_over: Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,7 +147,7 @@ impl Sorted {
         let value = |field| policy.field(field).unwrap_or(0);
         let mut degradation = 0;
         let place = match self.order {
-            Order::RoundRobin | Order::AsAdded => Place::plain(0),
+            Order::RoundRobin => Place::plain(0),
             Order::Priority => Place::plain(u64::from(u32::MAX - value(Field::Priority))),
             Order::Load => Place::plain(value(Field::Load).into()),
             Order::LoadOfNext => {
@@ -144,6 +156,16 @@ impl Sorted {
             Order::LoadDegraded => {
                 degradation = value(Field::Degradation);
                 Place::plain(value(Field::Load).into())
+            }
+            Order::LoadDegradedAsTold => {
+                degradation = value(Field::Degradation);
+                let load = Place::plain(value(Field::Load).into());
+                if is_new {
+                    self.told = self.told.max(load);
+                    self.told
+                } else {
+                    load
+                }
             }
             Order::WeightedRoundRobin => match value(Field::Weight) {
                 0 => Place::LAST,
@@ -207,13 +229,12 @@ impl Sorted {
         let Some(item) = self.items.get_mut(slot as usize) else { return };
         item.presence = Presence::Ranked;
         match self.order {
-            Order::AsAdded => {}
             Order::RoundRobin | Order::Priority | Order::Load | Order::LoadOfNext => {
                 if leads_equals {
                     item.rank.stamp = stamp;
                 }
             }
-            Order::LoadDegraded => {
+            Order::LoadDegraded | Order::LoadDegradedAsTold => {
                 item.rank.place = Place::plain(item.rank.place.whole.saturating_add(item.degradation.into()));
                 if leads_equals {
                     item.rank.stamp = stamp;

@@ -430,14 +430,26 @@ fn users_take_the_highest_priority_of_those_told() {
 
 #[test]
 fn users_take_least_used_elements_in_the_order_told() {
-    for policy_type in
-        [PolicyType::LeastUsed, PolicyType::LeastUsedDegradation, PolicyType::PriorityLeastUsed]
-    {
-        let mut told = fill(Selector::for_user(policy_type), policy_type, &[&[3, 1], &[9, 1], &[1, 1]]);
+    for (policy_type, values) in [
+        (PolicyType::LeastUsed, &[&[1][..], &[3], &[9]]),
+        (PolicyType::PriorityLeastUsed, &[&[3, 1][..], &[1, 4], &[0, 9]]),
+    ] {
+        let mut told = fill(Selector::for_user(policy_type), policy_type, values);
         assert_eq!(answers(&mut told, 3, 3), vec![[0, 1, 2]; 3], "{policy_type:?}");
         told.remove(0);
         assert_eq!(heads(&mut told, 2), [1, 1]);
     }
+}
+
+#[test]
+fn users_take_degrading_elements_in_the_order_told_and_count_what_they_take() {
+    let lud = PolicyType::LeastUsedDegradation;
+    // The registrar has selected element 1 more often than its load shows.
+    let mut told = fill(Selector::for_user(lud), lud, &[&[50, 10], &[0, 10], &[70, 10]]);
+    assert_eq!(answer(&mut told.clone(), 3), [0, 1, 2]);
+    assert_eq!(heads(&mut told, 7), [0, 1, 0, 1, 2, 0, 1]);
+    told.set(2, &Policy::new(lud, &[5, 10]));
+    assert_eq!(heads(&mut told, 2), [2, 2], "news of one already told stands as it is");
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Candidates {
     pub(super) fn new(seed: u64) -> Candidates {
         let policy = PolicyType::RoundRobin;
         Candidates {
-            selector: Selector::new(policy),
+            selector: Selector::for_user(policy),
             policy,
             slots: Vec::new(),
             by_id: BTreeMap::new(),
@@ -82,7 +82,7 @@ impl Candidates {
         self.standing.retain(|_, standing| *standing != Standing::Failed);
         self.slots.clear();
         self.by_id.clear();
-        self.selector = Selector::new(self.policy);
+        self.selector = Selector::for_user(self.policy);
         for element in &resolution.elements {
             self.insert(element, true);
         }
@@ -100,7 +100,7 @@ impl Candidates {
         let other_policy = self.policy != resolution.policy.policy_type();
         if other_policy {
             self.policy = resolution.policy.policy_type();
-            self.selector = Selector::new(self.policy);
+            self.selector = Selector::for_user(self.policy);
         }
         for element in &resolution.elements {
             self.insert(element, other_policy);

@@ -104,3 +104,15 @@ pub(super) fn card(
     let card = AsapMessage::BusinessCard { handle: handle.clone(), elements };
     card.encode(Dialect::Rfc).map_err(|_| SendRefused::TooLong)
 }
+
+/// A card that fits into a message, cut at its end, where the least preferred elements are, if it must be.
+pub(super) fn fitting_card(handle: &PoolHandle, elements: &[PoolElement], to_ours: bool) -> Option<Vec<u8>> {
+    let mut len = elements.len();
+    loop {
+        match card(handle, elements.get(..len)?, to_ours) {
+            Ok(card) => return Some(card),
+            Err(_) if len > 0 => len /= 2,
+            Err(_) => return None,
+        }
+    }
+}

@@ -775,16 +775,7 @@ impl Session {
         if !conversation.control || !welcome || conversation.card_sent {
             return;
         }
-        // A card that is too long is cut at its end, where the least preferred elements are.
-        let mut len = elements.len();
-        let card = loop {
-            let listed = elements.get(..len).unwrap_or_default();
-            match control::card(handle, listed, conversation.ours) {
-                Ok(card) => break card,
-                Err(_) if len > 0 => len /= 2,
-                Err(_) => return,
-            }
-        };
+        let Some(card) = control::fitting_card(handle, elements, conversation.ours) else { return };
         conversation.card_sent = true;
         self.effects.push_back(Effect::Send { link: conversation.link, channel: Channel::Asap, bytes: card });
     }

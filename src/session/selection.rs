@@ -172,7 +172,7 @@ impl Candidates {
         if let Some(element) = self.next_on_card() {
             return Some(element.clone());
         }
-        self.next_by_policy().or_else(|| self.next_suspect())
+        self.next_by_policy().or_else(|| self.suspects().next())
     }
 
     fn next_on_card(&self) -> Option<&PoolElement> {
@@ -184,15 +184,15 @@ impl Candidates {
         Some(self.element(listed.id).unwrap_or(listed))
     }
 
-    /// The element suspected longest.
-    pub(super) fn next_suspect(&self) -> Option<PoolElement> {
+    /// The elements whose link was lost, the one suspected longest first.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = PoolElement> {
         let suspects = self.standing.iter().filter_map(|(id, standing)| match standing {
             Standing::Suspect(since) => Some((*since, *id)),
             Standing::Failed => None,
         });
         let mut suspects: Vec<(u64, PeId)> = suspects.collect();
         suspects.sort_unstable();
-        suspects.into_iter().find_map(|(_, id)| {
+        suspects.into_iter().filter_map(|(_, id)| {
             self.element(id).or_else(|| self.card.iter().find(|element| element.id == id)).cloned()
         })
     }
@@ -239,7 +239,8 @@ impl Candidates {
         }
     }
 
-    fn absolve(&mut self, id: PeId) {
+    /// Nothing is held against this element any more.
+    pub(super) fn absolve(&mut self, id: PeId) {
         if self.standing.remove(&id).is_none() {
             return;
         }

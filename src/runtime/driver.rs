@@ -1,13 +1,46 @@
 //! Runs one [`Machine`](crate::machine::Machine): its links, listeners, announcements, timeouts and commands from other threads.
-//! One driver serves library and daemon; only the [`Poller`] differs.
+//! One driver serves library and daemon; only the [`Poller`] differs. Does not know what the messages say.
 
 use crate::config::Limits;
-use crate::machine::{LinkKind, Machine, Protocol};
-use crate::runtime::multicast::Multicast;
-use crate::runtime::poller::Poller;
+use crate::machine::{Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
+use crate::runtime::link::{Connection, LinkEvent};
+use crate::runtime::listener::Listener;
+use crate::runtime::multicast::{Groups, Multicast};
+use crate::runtime::now;
+use crate::runtime::poller::{Interest, Poller, Ready};
+use crate::runtime::wake::Wake;
 use crate::types::Time;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Messages taken from one link before the next one has its turn.
+const LINK_BUDGET: usize = 64;
+/// Connections accepted at one listener in one turn.
+const ACCEPT_BUDGET: usize = 64;
+/// Commands run in one turn.
+const COMMAND_BUDGET: usize = 256;
+/// Connections that may wait to be accepted; the system has its own ceiling.
+const BACKLOG: i32 = 4_096;
+/// How long no connection is accepted after the system had no room for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a link that was closed in order may take to hand over what is queued.
+const LINGER: Duration = Duration::from_secs(1);
+/// The same when the driver stops.
+const STOP_LINGER: Duration = Duration::from_millis(250);
+
+const WAKE: usize = 0;
+const LISTENERS: usize = 1;
+const GROUPS: usize = 1 << 16;
+const LINKS: usize = 1 << 17;
 
 /// What a driver opens.
 #[derive(Debug, Default)]
@@ -23,54 +56,694 @@ pub struct DriverConfig {
 /// A command for a machine, run between two inputs.
 pub type Command<M> = Box<dyn FnOnce(&mut M, Time) + Send>;
 
+/// Told each event, between two inputs; may give the machine commands.
+pub type OnEvent<'a, M> = dyn FnMut(&mut M, Time, <M as Machine>::Event) + 'a;
+
 /// Runs a machine.
-#[derive(Debug)]
 pub struct Driver<M: Machine> {
     machine: M,
+    world: World,
+    commands: Receiver<Command<M>>,
+    remote: Remote<M>,
 }
 
 /// Another thread's way to a driver. Cheap to clone.
-#[derive(Debug)]
-pub struct Remote<M>(std::marker::PhantomData<fn(M)>);
+pub struct Remote<M> {
+    commands: Sender<Command<M>>,
+    shared: Arc<Shared>,
+}
 
-#[allow(unused_variables)]
+#[derive(Debug)]
+struct Shared {
+    wake: Wake,
+    stop: AtomicBool,
+}
+
+/// Everything but the machine.
+struct World {
+    poller: Box<dyn Poller>,
+    limits: Limits,
+    listeners: Vec<Listener>,
+    /// Until when no connection is accepted, after the system had no room.
+    accept_paused: Option<Time>,
+    crowded: bool,
+    groups: Option<Groups>,
+    links: Vec<Option<Link>>,
+    vacant: Vec<usize>,
+    by_id: HashMap<LinkId, usize>,
+    incoming: u64,
+    per_address: HashMap<IpAddr, usize>,
+    deadlines: BTreeSet<(Time, usize)>,
+    /// Links that have more to read although their descriptor may not say so.
+    again: Vec<usize>,
+    /// Links whose queue, interest or deadline may have changed.
+    dirty: Vec<usize>,
+    effects: VecDeque<Effect>,
+    /// Links that never came to life.
+    failed: VecDeque<(LinkId, LinkFailure)>,
+}
+
+struct Link {
+    id: LinkId,
+    connection: Connection,
+    /// As the poller knows it.
+    registered: Option<(RawFd, Interest)>,
+    deadline: Option<Time>,
+    /// Counted against this address.
+    counted: Option<IpAddr>,
+    again: bool,
+    dirty: bool,
+    /// The machine has done with it; it may hand over what is queued until then.
+    closing: Option<Time>,
+}
+
 impl<M: Machine> Driver<M> {
     /// Opens the listeners. Bind failures are errors; a missing multicast is a log line.
-    pub fn new(machine: M, poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<Driver<M>> {
-        todo!()
+    pub fn new(machine: M, mut poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<Driver<M>> {
+        let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
+        poller.set(shared.wake.fd(), WAKE, Interest::READ)?;
+        let mut listeners = Vec::new();
+        for (n, (kind, protocol, address)) in config.listeners.iter().enumerate() {
+            let listener = Listener::bind(*kind, *protocol, *address, BACKLOG)
+                .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
+            poller.set(listener.fd(), LISTENERS + n, Interest::READ)?;
+            listeners.push(listener);
+        }
+        let groups = config.multicast.as_ref().map(Groups::open);
+        for (n, fd) in groups.iter().flat_map(Groups::descriptors) {
+            poller.set(fd, GROUPS + n, Interest::READ)?;
+        }
+        let (sender, commands) = unbounded();
+        Ok(Driver {
+            machine,
+            world: World {
+                poller,
+                limits: config.limits,
+                listeners,
+                accept_paused: None,
+                crowded: false,
+                groups,
+                links: Vec::new(),
+                vacant: Vec::new(),
+                by_id: HashMap::new(),
+                incoming: 0,
+                per_address: HashMap::new(),
+                deadlines: BTreeSet::new(),
+                again: Vec::new(),
+                dirty: Vec::new(),
+                effects: VecDeque::new(),
+                failed: VecDeque::new(),
+            },
+            commands,
+            remote: Remote { commands: sender, shared },
+        })
     }
+
     /// A handle for other threads.
     pub fn remote(&self) -> Remote<M> {
-        todo!()
+        self.remote.clone()
     }
+
     /// Where the listeners are, in the order of the configuration.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        todo!()
+        self.world.listeners.iter().map(Listener::local).collect()
     }
+
     /// The machine.
     pub fn machine(&mut self) -> &mut M {
         &mut self.machine
     }
-    /// Runs until [`Remote::stop`]; events are told between inputs. Returns the machine's links closed in order.
-    pub fn run(&mut self, on_event: &mut dyn FnMut(&mut M, Time, M::Event)) -> io::Result<()> {
-        todo!()
+
+    /// Runs until [`Remote::stop`]; events are told between inputs. When it returns, listeners and links are
+    /// closed: those the machine has not closed itself are closed in order, and what is queued had
+    /// 250 ms to go out. An error is the poller's.
+    pub fn run(&mut self, on_event: &mut OnEvent<'_, M>) -> io::Result<()> {
+        let mut ready = Vec::new();
+        // The machine may have had something to do from the start.
+        collect(&mut self.machine, now(), &mut self.world.effects, on_event);
+        self.settle(on_event);
+        loop {
+            let busy = !self.world.again.is_empty() || !self.commands.is_empty();
+            let wait = self.world.wait(now(), self.machine.poll_timeout(), busy);
+            self.world.poller.wait(wait, &mut ready)?;
+            self.turn(&mut ready, on_event);
+            if self.remote.shared.stop.load(Ordering::Acquire) && self.commands.is_empty() {
+                return self.wind_up(&mut ready);
+            }
+        }
+    }
+
+    /// One turn: what is ready, what is left over, what is due, commands.
+    fn turn(&mut self, ready: &mut Vec<Ready>, on_event: &mut OnEvent<'_, M>) {
+        let now = now();
+        let again = std::mem::take(&mut self.world.again);
+        for ready in ready.drain(..) {
+            match ready.token {
+                WAKE => self.remote.shared.wake.clear(),
+                token if token >= LINKS => {
+                    // Those with something left over have their turn below.
+                    let place = token - LINKS;
+                    if self.world.links.get(place).and_then(Option::as_ref).is_some_and(|link| !link.again) {
+                        self.visit(now, place, on_event);
+                    }
+                }
+                token if token >= GROUPS => self.hear(now, token - GROUPS, on_event),
+                token => self.accept(now, token - LISTENERS, on_event),
+            }
+        }
+        for place in again {
+            self.visit(now, place, on_event);
+        }
+        for place in self.world.take_due(now) {
+            self.visit(now, place, on_event);
+        }
+        self.world.resume_accepting(now);
+        if let Some(groups) = &mut self.world.groups {
+            groups.recheck(now);
+        }
+        if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.feed(now, Input::Timeout, on_event);
+        }
+        for _ in 0..COMMAND_BUDGET {
+            let Ok(command) = self.commands.try_recv() else { break };
+            command(&mut self.machine, now);
+            collect(&mut self.machine, now, &mut self.world.effects, on_event);
+            self.settle(on_event);
+        }
+        self.settle(on_event);
+    }
+
+    fn feed(&mut self, now: Time, input: Input<'_>, on_event: &mut OnEvent<'_, M>) {
+        self.machine.handle(now, input);
+        collect(&mut self.machine, now, &mut self.world.effects, on_event);
+        self.settle(on_event);
+    }
+
+    /// Carries out effects until there are none, then brings poller and deadlines up to date.
+    fn settle(&mut self, on_event: &mut OnEvent<'_, M>) {
+        let now = now();
+        loop {
+            while let Some(effect) = self.world.effects.pop_front() {
+                self.world.execute(now, effect);
+            }
+            if let Some((link, why)) = self.world.failed.pop_front() {
+                self.machine.handle(now, Input::LinkDown { link, why });
+                collect(&mut self.machine, now, &mut self.world.effects, on_event);
+            } else if !self.world.synchronise() {
+                break;
+            }
+        }
+    }
+
+    /// Lets a link go on, and tells the machine what happened on it.
+    fn visit(&mut self, now: Time, place: usize, on_event: &mut OnEvent<'_, M>) {
+        let Driver { machine, world, .. } = self;
+        let Some(link) = world.links.get_mut(place).and_then(Option::as_mut) else { return };
+        link.again = false;
+        if link.closing.is_some_and(|until| now >= until) {
+            world.remove(place, false);
+            return;
+        }
+        let (id, closing, effects) = (link.id, link.closing.is_some(), &mut world.effects);
+        let mut down = None;
+        // Once the machine has closed the link in this very call its identifier is dead.
+        let mut dead = closing;
+        let more = link.connection.progress(now, LINK_BUDGET, &mut |event| {
+            let input = match event {
+                LinkEvent::Down(why) => {
+                    down = Some(why);
+                    return;
+                }
+                _ if dead => return,
+                LinkEvent::Up { kind, protocol, local, peer } => {
+                    Input::LinkUp { link: id, kind, protocol, local, peer, identity: None }
+                }
+                LinkEvent::Message { channel, bytes, complete } => {
+                    Input::Message { link: id, channel, bytes, complete }
+                }
+                LinkEvent::Writable => Input::Writable { link: id },
+                LinkEvent::SendFailed { channel, message } => {
+                    Input::SendFailed { link: id, channel, message }
+                }
+            };
+            let before = effects.len();
+            machine.handle(now, input);
+            collect(machine, now, effects, on_event);
+            dead = effects
+                .iter()
+                .skip(before)
+                .any(|effect| matches!(effect, Effect::Close { link, .. } if *link == id));
+        });
+        if more && !link.again {
+            link.again = true;
+            world.again.push(place);
+        }
+        world.touch(place);
+        // Answers to what came before the end go out before it is told.
+        self.settle(on_event);
+        if let Some(why) = down {
+            self.down(now, place, id, why, on_event);
+        }
+    }
+
+    /// A connection is over.
+    fn down(&mut self, now: Time, place: usize, id: LinkId, why: LinkFailure, on_event: &mut OnEvent<'_, M>) {
+        let Some(link) = self.world.links.get_mut(place).and_then(Option::as_mut) else { return };
+        if link.id != id {
+            return;
+        }
+        if self.world.by_id.remove(&id).is_none() {
+            // Closed by us, and now by the peer.
+            self.world.remove(place, false);
+            return;
+        }
+        let mut unsent = Vec::new();
+        // After the peer's FIN our direction may still have something to deliver.
+        if why == LinkFailure::Closed && link.connection.queued() > 0 {
+            link.connection.finish();
+            link.closing = Some(now + LINGER);
+            self.world.touch(place);
+        } else {
+            unsent = link.connection.take_unsent();
+            self.world.remove(place, false);
+        }
+        for (channel, message) in unsent {
+            self.machine.handle(now, Input::SendFailed { link: id, channel, message });
+            collect(&mut self.machine, now, &mut self.world.effects, on_event);
+        }
+        self.feed(now, Input::LinkDown { link: id, why }, on_event);
+    }
+
+    fn hear(&mut self, now: Time, index: usize, on_event: &mut OnEvent<'_, M>) {
+        let Driver { machine, world, .. } = self;
+        let World { groups, effects, .. } = world;
+        if let Some(groups) = groups {
+            groups.receive(index, &mut |from, bytes| {
+                machine.handle(now, Input::Announce { from, bytes });
+                collect(machine, now, effects, on_event);
+            });
+        }
+        self.settle(on_event);
+    }
+
+    fn accept(&mut self, now: Time, index: usize, on_event: &mut OnEvent<'_, M>) {
+        for _ in 0..ACCEPT_BUDGET {
+            if self.world.accept_paused.is_some() {
+                return;
+            }
+            let Some((place, id, protocol)) = self.world.accept(now, index) else { return };
+            let Some(place) = place else { continue };
+            self.feed(now, Input::Incoming { link: id, protocol }, on_event);
+            self.visit(now, place, on_event);
+        }
+    }
+
+    /// Closes everything in order.
+    fn wind_up(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let until = now() + STOP_LINGER;
+        let world = &mut self.world;
+        for listener in world.listeners.drain(..) {
+            world.poller.forget(listener.fd());
+        }
+        world.by_id.clear();
+        for place in 0..world.links.len() {
+            if let Some(link) = &mut world.links[place] {
+                if link.closing.is_none() {
+                    link.connection.finish();
+                }
+                link.closing = Some(until);
+                world.touch(place);
+            }
+        }
+        world.synchronise();
+        while world.links.iter().any(Option::is_some) {
+            let wait = world.wait(now(), None, !world.again.is_empty());
+            world.poller.wait(wait, ready)?;
+            let mut places = std::mem::take(&mut world.again);
+            places.extend(ready.drain(..).filter_map(|ready| ready.token.checked_sub(LINKS)));
+            let now = now();
+            places.extend(world.take_due(now));
+            for place in places {
+                let Some(link) = &mut world.links[place] else { continue };
+                let mut down = now >= until;
+                let more = link.connection.progress(now, LINK_BUDGET, &mut |event| {
+                    down |= matches!(event, LinkEvent::Down(_));
+                });
+                if down {
+                    world.remove(place, false);
+                } else {
+                    if more {
+                        world.again.push(place);
+                    }
+                    world.touch(place);
+                }
+            }
+            world.synchronise();
+        }
+        Ok(())
     }
 }
 
-#[allow(unused_variables)]
-impl<M> Remote<M> {
-    /// Runs a command on the driver's thread, soon. False if the driver is gone.
-    pub fn call(&self, command: Command<M>) -> bool {
-        todo!()
+/// Takes what the machine wants done and tells what it has to tell, until it has nothing more.
+fn collect<M: Machine>(
+    machine: &mut M,
+    now: Time,
+    effects: &mut VecDeque<Effect>,
+    on_event: &mut OnEvent<'_, M>,
+) {
+    loop {
+        while let Some(effect) = machine.poll_effect() {
+            effects.push_back(effect);
+        }
+        match machine.poll_event() {
+            Some(event) => on_event(machine, now, event),
+            None => return,
+        }
     }
-    /// Makes [`Driver::run`] return.
+}
+
+impl World {
+    /// How long to wait for descriptors.
+    fn wait(&self, now: Time, timeout: Option<Time>, busy: bool) -> Option<Duration> {
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        [
+            timeout,
+            self.deadlines.first().map(|(at, _)| *at),
+            self.accept_paused,
+            self.groups.as_ref().map(Groups::deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at != Time::NEVER)
+        .min()
+        .map(|at| at.since(now))
+    }
+
+    /// The links whose deadline has passed.
+    fn take_due(&mut self, now: Time) -> Vec<usize> {
+        let mut due = Vec::new();
+        while let Some(&(at, place)) = self.deadlines.first()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(link) = self.links.get_mut(place).and_then(Option::as_mut) {
+                link.deadline = None;
+            }
+            due.push(place);
+        }
+        due
+    }
+
+    fn insert(&mut self, id: LinkId, connection: Connection, counted: Option<IpAddr>) -> usize {
+        let link = Link {
+            id,
+            connection,
+            registered: None,
+            deadline: None,
+            counted,
+            again: false,
+            dirty: false,
+            closing: None,
+        };
+        if let Some(address) = counted {
+            *self.per_address.entry(address).or_default() += 1;
+        }
+        let place = match self.vacant.pop() {
+            Some(place) => {
+                self.links[place] = Some(link);
+                place
+            }
+            None => {
+                self.links.push(Some(link));
+                self.links.len() - 1
+            }
+        };
+        self.by_id.insert(id, place);
+        self.touch(place);
+        place
+    }
+
+    /// Forgets a link and closes its descriptor, breaking the link off or not.
+    fn remove(&mut self, place: usize, abort: bool) {
+        let Some(link) = self.links.get_mut(place).and_then(Option::take) else { return };
+        if let Some((fd, _)) = link.registered {
+            self.poller.forget(fd);
+        }
+        if let Some(at) = link.deadline {
+            self.deadlines.remove(&(at, place));
+        }
+        if let Some(address) = link.counted
+            && let Some(count) = self.per_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+        if self.by_id.get(&link.id) == Some(&place) {
+            self.by_id.remove(&link.id);
+        }
+        self.vacant.push(place);
+        link.connection.close(abort);
+    }
+
+    /// Notes that a link is to be looked at by `synchronise`.
+    fn touch(&mut self, place: usize) {
+        if let Some(link) = self.links.get_mut(place).and_then(Option::as_mut)
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(place);
+        }
+    }
+
+    /// Writes what was queued and brings poller and deadlines up to date; whether anything failed meanwhile.
+    fn synchronise(&mut self) -> bool {
+        for place in std::mem::take(&mut self.dirty) {
+            let Some(link) = self.links.get_mut(place).and_then(Option::as_mut) else { continue };
+            link.dirty = false;
+            link.connection.flush();
+            let deadline = [link.connection.deadline(), link.closing].into_iter().flatten().min();
+            if deadline != link.deadline {
+                if let Some(at) = link.deadline {
+                    self.deadlines.remove(&(at, place));
+                }
+                if let Some(at) = deadline {
+                    self.deadlines.insert((at, place));
+                }
+                link.deadline = deadline;
+            }
+            let wanted = (link.connection.fd(), link.connection.interest());
+            if link.registered == Some(wanted) {
+                continue;
+            }
+            if let Some((fd, _)) = link.registered
+                && fd != wanted.0
+            {
+                self.poller.forget(fd);
+            }
+            link.registered = Some(wanted);
+            if let Err(error) = self.poller.set(wanted.0, LINKS + place, wanted.1) {
+                log::error!("cannot wait for a link: {error}; closing it");
+                let id = link.id;
+                if self.by_id.contains_key(&id) {
+                    self.failed.push_back((id, LinkFailure::NoResources));
+                }
+                self.remove(place, false);
+            }
+        }
+        !self.failed.is_empty()
+    }
+
+    fn execute(&mut self, now: Time, effect: Effect) {
+        match effect {
+            Effect::Connect { link, to } => match Connection::connect(now, &to, &self.limits) {
+                Ok(connection) => {
+                    self.insert(link, connection, None);
+                }
+                Err(error) => {
+                    log::debug!("cannot connect to {:?} port {}: {error}", to.addresses.as_slice(), to.port);
+                    self.failed.push_back((link, LinkFailure::NoResources));
+                }
+            },
+            Effect::Send { link, channel, bytes } => {
+                if let Some(&place) = self.by_id.get(&link)
+                    && let Some(slot) = &mut self.links[place]
+                {
+                    slot.connection.push(channel, bytes);
+                    self.touch(place);
+                }
+            }
+            Effect::Close { link, abort } => {
+                let Some(place) = self.by_id.remove(&link) else { return };
+                if abort {
+                    self.remove(place, true);
+                } else if let Some(slot) = &mut self.links[place] {
+                    slot.connection.finish();
+                    slot.closing = Some(now + LINGER);
+                    self.touch(place);
+                }
+            }
+            Effect::Announce { protocol, bytes } => match (protocol, &mut self.groups) {
+                (Protocol::Asap, Some(groups)) => groups.announce(&bytes),
+                // There is no group for it.
+                (Protocol::Asap, None) | (Protocol::Enrp | Protocol::Session | Protocol::Plain, _) => {}
+            },
+        }
+    }
+
+    /// Accepts one connection. None if none waits; no place if it was refused.
+    fn accept(&mut self, now: Time, index: usize) -> Option<(Option<usize>, LinkId, Protocol)> {
+        let listener = self.listeners.get(index)?;
+        let (kind, protocol) = (listener.kind(), listener.protocol());
+        let socket = match listener.accept() {
+            Ok(socket) => socket?,
+            Err(error) => {
+                if !self.crowded {
+                    self.crowded = true;
+                    log::error!(
+                        "cannot accept connections: {error}; trying again every {} ms (is the limit of open files too low?)",
+                        ACCEPT_PAUSE.as_millis()
+                    );
+                }
+                self.pause_accepting(now);
+                return None;
+            }
+        };
+        let id = LinkId::incoming(self.incoming);
+        self.incoming += 1;
+        let peer = socket2::SockRef::from(&socket).peer_addr();
+        let counted = crate::runtime::link::plain_address(peer)
+            .map(|peer| peer.ip())
+            .filter(|address| !address.is_loopback());
+        let crowd = counted.and_then(|address| self.per_address.get(&address)).copied().unwrap_or(0);
+        let full = self.links.len() - self.vacant.len() >= self.limits.links;
+        if full || crowd >= self.limits.links_per_address {
+            if !std::mem::replace(&mut self.crowded, true) {
+                log::warn!("refusing connections: as many are open as the limits allow");
+            }
+            return Some((None, id, protocol));
+        }
+        self.crowded = false;
+        match Connection::accepted(now, socket, kind, protocol, &self.limits) {
+            Ok(connection) => Some((Some(self.insert(id, connection, counted)), id, protocol)),
+            Err(error) => {
+                log::debug!("lost a connection while accepting it: {error}");
+                Some((None, id, protocol))
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self, now: Time) {
+        self.accept_paused = Some(now + ACCEPT_PAUSE);
+        self.listen(Interest::NONE);
+    }
+
+    fn resume_accepting(&mut self, now: Time) {
+        if self.accept_paused.is_some_and(|until| now >= until) {
+            self.accept_paused = None;
+            self.listen(Interest::READ);
+        }
+    }
+
+    fn listen(&mut self, interest: Interest) {
+        for (n, listener) in self.listeners.iter().enumerate() {
+            if let Err(error) = self.poller.set(listener.fd(), LISTENERS + n, interest) {
+                log::error!("cannot wait at {}: {error}", listener.local());
+            }
+        }
+    }
+}
+
+impl<M> Remote<M> {
+    /// Runs a command on the driver's thread, soon. False if the driver is gone. A command that the driver
+    /// could not run any more is dropped, and with it what it holds (the sender of an answer, for one).
+    pub fn call(&self, command: Command<M>) -> bool {
+        let sent = self.commands.send(command).is_ok();
+        self.shared.wake.wake();
+        sent
+    }
+
+    /// Makes [`Driver::run`] return after the commands that were given before.
     pub fn stop(&self) {
-        todo!()
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake.wake();
     }
 }
 
 impl<M> Clone for Remote<M> {
     fn clone(&self) -> Self {
-        todo!()
+        Remote { commands: self.commands.clone(), shared: Arc::clone(&self.shared) }
     }
+}
+
+impl<M> fmt::Debug for Remote<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> fmt::Debug for Driver<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("links", &self.world.by_id.len()).finish_non_exhaustive()
+    }
+}
+
+/// A driver's own thread.
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<io::Result<()>>,
+}
+
+impl Thread {
+    /// Waits until the thread has ended, which [`Remote::stop`] brings about. The driver with all its descriptors is
+    /// gone then. An error: the poller's, or that the machine panicked.
+    pub fn join(self) -> io::Result<()> {
+        self.handle.join().unwrap_or_else(|_| Err(io::Error::other("the background thread panicked")))
+    }
+
+    /// Whether it has ended, by itself or not.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+/// Runs a driver on a thread of its own, which takes no signals. A panic ends the thread and the driver, not the
+/// process: [`Remote::call`] returns false from then on.
+pub fn spawn<M, F>(driver: Driver<M>, name: &str, mut on_event: F) -> io::Result<Thread>
+where
+    M: Machine + Send + 'static,
+    F: FnMut(&mut M, Time, M::Event) + Send + 'static,
+{
+    let old = block_signals()?;
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let mut driver = driver;
+        catch_unwind(AssertUnwindSafe(move || driver.run(&mut on_event)))
+            .unwrap_or_else(|_| Err(io::Error::other("the machine panicked: a defect of this library")))
+    });
+    restore_signals(&old);
+    Ok(Thread { handle: handle? })
+}
+
+/// Blocks all signals in this thread, and so in those it starts; returns what was blocked before.
+fn block_signals() -> io::Result<libc::sigset_t> {
+    let mut all = std::mem::MaybeUninit::uninit();
+    let mut old = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset fills `all` before it is read, pthread_sigmask fills `old`; both outlive the calls.
+    let result = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr())
+    };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    // SAFETY: pthread_sigmask succeeded and has filled it.
+    Ok(unsafe { old.assume_init() })
+}
+
+fn restore_signals(old: &libc::sigset_t) {
+    // SAFETY: `old` is a valid set, and the previous one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, std::ptr::null_mut()) };
 }

@@ -640,6 +640,7 @@ mod tests {
                 assert_eq!((there.data.len(), there.told.len()), (count, 1), "{protocol:?}");
             }
             run(&mut [&mut there], |sides| sides[0].said("down Closed"));
+            assert_eq!(there.data.len(), 10, "each message once");
         }
     }
 

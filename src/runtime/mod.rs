@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod driver;
 mod framing;
+pub mod interfaces;
 pub mod link;
 pub mod listener;
 pub mod multicast;

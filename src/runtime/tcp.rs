@@ -449,8 +449,8 @@ impl Tcp {
                 splitter.push(bytes);
                 loop {
                     match splitter.next_message() {
-                        Ok(Some(bytes)) => {
-                            if !message(*channel, bytes, true) {
+                        Ok(Some(whole)) => {
+                            if !message(*channel, whole, true) {
                                 return Ok(bytes.len());
                             }
                         }

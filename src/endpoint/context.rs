@@ -62,7 +62,7 @@ pub(super) struct Context {
     pub(super) timers: Timers<Timer>,
     pub(super) counters: Counters,
     pub(super) home: Option<HomeLink>,
-    /// What the last round of the hunt tried, for error messages.
+    /// Whom this hunt has tried, each with its last failure: what is told when a deadline passes without a home.
     pub(super) tried: Vec<(Destination, LinkFailure)>,
     pub(super) effects: VecDeque<Effect>,
     pub(super) events: VecDeque<Event>,
@@ -102,6 +102,13 @@ impl Context {
         self.effects.push_back(effect);
     }
 
+    pub(super) fn note_tried(&mut self, to: &Destination, why: LinkFailure) {
+        match self.tried.iter_mut().find(|(tried, _)| tried == to) {
+            Some((_, last)) => *last = why,
+            None => self.tried.push((to.clone(), why)),
+        }
+    }
+
     /// Sends a message to the home registrar. False: there is none.
     pub(super) fn send_home(&mut self, message: &AsapMessage) -> Result<bool, TooLong> {
         let Some(home) = &self.home else { return Ok(false) };
@@ -120,7 +127,8 @@ impl Context {
         Ok(())
     }
 
-    /// Tells the sender of something not understood; nothing if there is nothing to tell.
+    /// Tells the sender of something not understood; nothing if there is nothing to tell. (What is wrong with an
+    /// error message is never told: decoding keeps it to itself.)
     pub(super) fn send_error(&mut self, link: LinkId, causes: Vec<ErrorCause>, dialect: Dialect) {
         if !causes.is_empty() {
             // Causes that do not fit in a message cannot be told.

@@ -156,6 +156,7 @@ impl Hunt {
                     return;
                 }
                 ctx.counters.hunts += 1;
+                ctx.tried.clear();
                 self.state = State::Hunting(round);
                 ctx.set_timer(Timer::T5ServerHunt, self.t5);
                 self.fill(ctx);
@@ -204,12 +205,15 @@ impl Hunt {
             let link = LinkId::outgoing(self.next_link);
             self.next_link += 1;
             round.attempts.insert(link, registrar.to.clone());
+            if !ctx.tried.iter().any(|(to, _)| *to == registrar.to) {
+                // That is what it comes to unless it comes to something else.
+                ctx.note_tried(&registrar.to, LinkFailure::TimedOut);
+            }
             ctx.act(Effect::Connect { link, to: registrar.to.clone() });
         }
         if round.attempts.is_empty() {
             if !round.told {
                 round.told = true;
-                ctx.tried = round.failures.clone();
                 ctx.tell(Event::HuntFailed(round.failures.clone()));
             }
             if round.beside && ctx.home.is_some() {
@@ -225,6 +229,7 @@ impl Hunt {
         let State::Hunting(round) = &mut self.state else { return };
         for (link, to) in std::mem::take(&mut round.attempts) {
             ctx.act(Effect::Close { link, abort: true });
+            ctx.note_tried(&to, LinkFailure::TimedOut);
             round.failures.push((to, LinkFailure::TimedOut));
         }
         self.t5 = self.t5.saturating_mul(2).min(ctx.config.retran_max.max(ctx.config.t5_serverhunt));
@@ -276,6 +281,7 @@ impl Hunt {
     pub(super) fn on_link_down(&mut self, ctx: &mut Context, link: LinkId, why: LinkFailure) -> bool {
         let State::Hunting(round) = &mut self.state else { return false };
         let Some(to) = round.attempts.remove(&link) else { return false };
+        ctx.note_tried(&to, why);
         round.failures.push((to, why));
         self.fill(ctx);
         true

@@ -101,9 +101,6 @@ pub enum Deregistration {
     Expired,
 }
 
-/// The type of ASAP_ERROR (RFC 5352 2.2.14): never answered with another one.
-const ASAP_ERROR: u8 = 0x0e;
-
 /// What the endpoint tells its owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -467,16 +464,12 @@ impl Endpoint {
         };
         let message = match AsapMessage::decode(bytes, dialect) {
             Ok(decoded) => {
-                if !matches!(decoded.message, AsapMessage::Error(_)) {
-                    self.ctx.send_error(link, decoded.report, dialect);
-                }
+                self.ctx.send_error(link, decoded.report, dialect);
                 decoded.message
             }
             Err(rejected) => {
                 self.ctx.counters.rejected_messages += 1;
-                if bytes.first() != Some(&ASAP_ERROR) {
-                    self.ctx.send_error(link, rejected.report, dialect);
-                }
+                self.ctx.send_error(link, rejected.report, dialect);
                 return;
             }
         };

@@ -147,13 +147,11 @@ const ERROR: u8 = 0x0e;
 
 pub(super) fn decode(bytes: &[u8], dialect: Dialect) -> Result<Decoded<AsapMessage>, Rejected> {
     let mut report = Report::new();
-    let message = Header::read(bytes, &mut report).and_then(|header| {
-        let message = decode_value(&header, dialect, &mut report);
-        if header.kind == ERROR {
-            report.silence();
-        }
-        message
-    });
+    let message =
+        Header::read(bytes, &mut report).and_then(|header| decode_value(&header, dialect, &mut report));
+    if bytes.first() == Some(&ERROR) {
+        report.silence();
+    }
     report.conclude(message)
 }
 

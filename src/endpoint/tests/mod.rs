@@ -7,7 +7,7 @@ mod resolving;
 use super::*;
 use crate::config::Profile;
 use crate::policy::PolicyType;
-use crate::types::{Addresses, CauseCode, Load, TransportUse};
+use crate::types::{CauseCode, Load, TransportUse};
 use crate::wire::Registration;
 
 /// An endpoint with everything it has said so far.
@@ -38,13 +38,12 @@ impl Rig {
         self.endpoint.set_registrars(self.now, registrars.iter().copied().map(to).collect());
     }
 
-    /// With a home, reached at registrar 1 (of those given), and nothing left unsaid. Its link is the first opened.
+    /// With a home, the first of these registrars, reached over the first link opened, and nothing left unsaid.
     fn at_home(registrars: &[u8]) -> Rig {
         let mut rig = Rig::knowing(registrars);
-        let request = rig.resolve("nobody", 0);
-        let connects = rig.connects();
-        rig.up(connects[0].0);
-        rig.endpoint.cancel(request);
+        rig.resolve("nobody", 0);
+        rig.up(link(0));
+        rig.message(link(0), &refusal("nobody", CauseCode::UnknownPoolHandle));
         rig.drain();
         rig
     }
@@ -133,6 +132,12 @@ impl Rig {
         let query = Query { handle: pool(handle), items: None, max_age: MS(max_age_ms) };
         let deadline = self.now + Duration::from_secs(10);
         self.endpoint.resolve(self.now, query, deadline)
+    }
+
+    /// Subscribes, and drops what is said about it.
+    fn subscribe_quietly(&mut self, handle: &str) {
+        self.endpoint.subscribe(self.now, &pool(handle));
+        self.drain();
     }
 
     fn register(&mut self, handle: &str, id: u32) -> RegistrationId {

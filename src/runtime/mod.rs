@@ -9,6 +9,7 @@ pub mod link;
 pub mod listener;
 pub mod multicast;
 pub mod poller;
+pub mod readiness;
 mod tcp;
 mod udp;
 pub mod wake;

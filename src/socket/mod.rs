@@ -1,10 +1,39 @@
 //! What a descriptor means: contexts with their background thread, the descriptor table, blocking,
-//! notifications, session I/O in the caller's thread (design: the transport is read and written by whoever calls).
+//! notifications, session I/O in the caller's thread (design section 3).
+//!
+//! * [`Context`] owns the background thread, which runs the ASAP endpoint; no user data pass through it.
+//! * A socket (`call`) is a lock around what it has become: `user`, `element`, an accepted session, or `watch`. A session with
+//!   its connections is a `line`, what waits to be received an `inbox`, the kernel's descriptor a `signal`.
+//! * `transfer` sends and receives, `poll` waits for many, `fork` says what happens in children, `errors` is the table of errors.
+//!
+//! All functions may be called from any thread at any time. A descriptor is readable when a call would find something; the
+//! call may still find nothing (EAGAIN). Closing a descriptor wakes the calls that wait on it (EBADF).
+
+mod call;
+mod context;
+mod element;
+mod errors;
+mod fork;
+mod inbox;
+mod line;
+mod poll;
+mod signal;
+mod table;
+mod transfer;
+mod user;
+mod watch;
+
+pub use context::Context;
+
+use call::{Carrier, Inner, Role, Socket};
+use fork::Guarded;
 
 use crate::config::SessionConfig;
+use crate::endpoint::{Offer, Query};
 use crate::policy::Policy;
+use crate::runtime;
 use crate::session::SendOptions;
-use crate::types::{PeId, PoolElement, PoolHandle};
+use crate::types::{PeId, PoolElement, PoolHandle, Time};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -186,66 +215,417 @@ pub enum Change {
     UpToDate,
 }
 
-macro_rules! api {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
-        $($(#[$doc])* #[allow(unused_variables)] pub fn $name($($arg: $ty),*) $(-> $ret)? { todo!() })*
-    };
+/// Where other libraries of this kind behave otherwise. Read here and nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Semantics {
+    /// `connect` and `register` fail when nothing was reached; otherwise they succeed and go on in the background.
+    pub(crate) failures_are_told: bool,
 }
 
-api! {
-    /// Starts the default context. A second call does nothing and succeeds.
-    fn initialize(options: &Options) -> Result<()>;
-    /// Closes what is left, stops and joins the background thread.
-    fn cleanup();
-    /// A new descriptor: a real one, for poll, select and epoll (readability only). `protocol` 0: automatic.
-    fn socket(domain: i32, kind: Kind, protocol: i32) -> Result<RawFd>;
-    /// Binds the element's transport. No addresses: all, ephemeral port.
-    fn bind(sd: RawFd, addresses: &[SocketAddr]) -> Result<()>;
-    /// Listens for sessions.
-    fn listen(sd: RawFd, backlog: i32) -> Result<()>;
-    /// Accepts a session as a descriptor of its own (`Kind::Stream`).
-    fn accept(sd: RawFd, wait: Wait) -> Result<RawFd>;
-    /// Connects to a pool; blocks until the first element is reached. `max_age`: a cached resolution no older will do.
-    fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<()>;
-    /// Registers as an element of a pool, or changes the registration. `renewal`: how often it is renewed (its life is three times that). `id`: chosen
-    /// at random if none. With `Wait::No` it returns at once and goes on in the background.
-    fn register(sd: RawFd, handle: &PoolHandle, policy: &Policy, renewal: Duration, id: Option<PeId>, control_channel: bool, wait: Wait) -> Result<PeId>;
-    /// Ends the registration.
-    fn deregister(sd: RawFd, wait: Wait) -> Result<()>;
-    /// Closes a descriptor and what is behind it.
-    fn close(sd: RawFd) -> Result<()>;
-    /// Sends a message.
-    fn send(sd: RawFd, message: &[u8], how: &Outgoing, wait: Wait) -> Result<usize>;
-    /// Gives a session's user a cookie.
-    fn send_cookie(sd: RawFd, cookie: &[u8], session: u32, wait: Wait) -> Result<usize>;
-    /// Receives what comes next; `full`: go on until the message ends or the buffer is full.
-    fn receive(sd: RawFd, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming>;
-    /// Moves the session on to another element; `report` the present one. Blocks until reached.
-    fn force_failover(sd: RawFd, report: bool, max_age: Duration, wait: Wait) -> Result<()>;
-    /// Whether the session holds a cookie.
-    fn has_cookie(sd: RawFd) -> Result<bool>;
-    /// The pool and identifier this descriptor is registered as.
-    fn local_name(sd: RawFd) -> Result<(PoolHandle, PeId)>;
-    /// The pool and element this descriptor is connected to.
-    fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)>;
-    /// What can be done on a descriptor now (POLLIN, POLLOUT, POLLERR, POLLHUP), ordinary descriptors included; blocks as `wait` says. Returns how many have any.
-    fn poll(fds: &mut [libc::pollfd], wait: Wait) -> Result<usize>;
-    /// Resolves a handle (basic mode).
-    fn resolve(handle: &PoolHandle, items: Option<u32>, max_age: Duration, wait: Wait) -> Result<Vec<PoolElement>>;
-    /// Registers an element that the program serves by itself (basic mode); again to renew it. `life` as given, not renewed.
-    fn register_element(handle: &PoolHandle, element: PoolElement, wait: Wait) -> Result<PeId>;
-    /// Takes it out again.
-    fn deregister_element(handle: &PoolHandle, id: PeId, wait: Wait) -> Result<()>;
-    /// Reports an element that could not be reached (basic mode, Transport.Failure of RFC 5352 6.9.2).
-    fn report_failure(handle: &PoolHandle, id: PeId) -> Result<()>;
-    /// A descriptor on which every change of the pool can be received.
-    fn watch(handle: &PoolHandle) -> Result<RawFd>;
-    /// The next change of a watched pool; EAGAIN if there is none.
-    fn next_change(sd: RawFd, wait: Wait) -> Result<Change>;
-    /// What is set on a descriptor.
-    fn socket_options(sd: RawFd) -> Result<SocketOptions>;
-    /// Sets it, from now on.
-    fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()>;
-    /// Sets or takes back the function called after each failover of a user's session.
-    fn set_failover_callback(sd: RawFd, callback: Option<FailoverCallback>) -> Result<()>;
+impl Semantics {
+    /// What libasap does.
+    pub(crate) const ASAP: Semantics = Semantics { failures_are_told: true };
+}
+
+static DEFAULT: Guarded<Option<Context>> = Guarded::new(None);
+
+/// The context of the free functions.
+fn default_context() -> Result<Context> {
+    let context = DEFAULT.lock().clone().ok_or_else(errors::not_initialized)?;
+    if context.is_inherited() { Err(errors::forked()) } else { Ok(context) }
+}
+
+/// Starts the default context. A second call does nothing and succeeds. In a forked child it starts one of the child's own.
+pub fn initialize(options: &Options) -> Result<()> {
+    let runs = |default: &Option<Context>| default.as_ref().is_some_and(|c| !c.is_inherited());
+    if runs(&*DEFAULT.lock()) {
+        return Ok(());
+    }
+    let context = Context::start(options)?;
+    let mut default = DEFAULT.lock();
+    if runs(&*default) {
+        // Another thread was faster.
+        drop(default);
+        context.close();
+    } else {
+        // A parent's lives on in the sockets that were made with it.
+        *default = Some(context);
+    }
+    Ok(())
+}
+
+/// Closes what is left, stops and joins the background thread. Does nothing if there is none.
+pub fn cleanup() {
+    let context = DEFAULT.lock().take();
+    if let Some(context) = context {
+        context.close();
+    }
+}
+
+impl Context {
+    /// Closes all its descriptors and stops it: elements are deregistered, sessions ended in order.
+    pub fn close(&self) {
+        if !self.is_inherited() {
+            self.stop();
+        }
+        for socket in table::remove_all(self) {
+            socket.shut();
+        }
+    }
+
+    /// As [`socket`], in this context.
+    pub fn socket(&self, domain: i32, kind: Kind, protocol: i32) -> Result<RawFd> {
+        let v4_only = match domain {
+            libc::AF_INET => true,
+            libc::AF_UNSPEC | libc::AF_INET6 => false,
+            _ => {
+                let what =
+                    format!("address family {domain}: only AF_UNSPEC, AF_INET and AF_INET6 are served");
+                return Err(errors::error(libc::EAFNOSUPPORT, what));
+            }
+        };
+        let carrier = match protocol {
+            0 | libc::IPPROTO_TCP => Carrier::Tcp,
+            libc::IPPROTO_UDP => Carrier::Udp,
+            libc::IPPROTO_SCTP => {
+                return Err(errors::error(
+                    libc::EPROTONOSUPPORT,
+                    "SCTP comes with kernels that have it, in a later version; give protocol 0 to have the best there is (now TCP)",
+                ));
+            }
+            _ => {
+                let what = format!(
+                    "protocol {protocol}: only 0 (automatic), IPPROTO_TCP and IPPROTO_UDP are served"
+                );
+                return Err(errors::error(libc::EPROTONOSUPPORT, what));
+            }
+        };
+        let options = call::initial_options(self);
+        Ok(table::enter(Socket::new(self, kind, carrier, v4_only, Role::Fresh, options)?))
+    }
+
+    /// As [`resolve`], in this context.
+    pub fn resolve(
+        &self,
+        handle: &PoolHandle,
+        items: Option<u32>,
+        max_age: Duration,
+        wait: Wait,
+    ) -> Result<Vec<PoolElement>> {
+        self.check(handle)?;
+        let deadline = Socket::deadline(wait, self.call_timeout());
+        let latest = deadline.unwrap_or(Time::NEVER);
+        let query = Query { handle: handle.clone(), items, max_age };
+        let outcome = self.ask(None, deadline, move |b, now, reply| b.resolve(now, query, latest, reply))?;
+        match outcome {
+            Ok(resolution) => Ok(resolution.elements),
+            Err(_) if wait == Wait::No => {
+                Err(errors::would_block("the pool's elements are not known yet, no answer came"))
+            }
+            Err(why) => Err(errors::request(&format!("resolving pool {handle}"), &why)),
+        }
+    }
+
+    /// As [`register_element`], in this context.
+    pub fn register_element(&self, handle: &PoolHandle, element: PoolElement, wait: Wait) -> Result<PeId> {
+        self.check(handle)?;
+        let random = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
+        let id = if element.id.0 == 0 { PeId(((random >> 32) as u32).max(1)) } else { element.id };
+        let name = (handle.clone(), id);
+        let offer = Offer {
+            handle: handle.clone(),
+            id,
+            life: element.life,
+            renewal: Some(Duration::from_secs(u64::from(u32::MAX))),
+            user_transport: element.user_transport,
+            policy: element.policy,
+            capabilities: element.capabilities.unwrap_or_default(),
+        };
+        let deadline = Socket::deadline(wait, self.call_timeout());
+        if wait == Wait::No {
+            let patience = runtime::now() + self.call_timeout();
+            self.tell(move |b, now| b.register_once(now, offer, patience, None))?;
+            return Ok(id);
+        }
+        let latest = deadline.unwrap_or(Time::NEVER);
+        let outcome =
+            self.ask(None, deadline, move |b, now, reply| b.register_once(now, offer, latest, Some(reply)));
+        let failed = match outcome {
+            Ok(Ok(())) => return Ok(id),
+            Ok(Err(why)) => context::registration_failed(handle, &why),
+            Err(e) => e,
+        };
+        let _ = self.tell(move |b, now| b.withdraw(now, &name));
+        Err(failed)
+    }
+
+    /// As [`deregister_element`], in this context.
+    pub fn deregister_element(&self, handle: &PoolHandle, id: PeId, wait: Wait) -> Result<()> {
+        self.check(handle)?;
+        let deadline = Socket::deadline(wait, self.call_timeout());
+        let name = (handle.clone(), id);
+        if wait == Wait::No {
+            let patience = runtime::now() + self.call_timeout();
+            return self.tell(move |b, now| b.deregister(now, &name, patience, None));
+        }
+        let latest = deadline.unwrap_or(Time::NEVER);
+        let how =
+            self.ask(None, deadline, move |b, now, reply| b.deregister(now, &name, latest, Some(reply)))?;
+        element::deregistered(handle, how)
+    }
+
+    /// As [`report_failure`], in this context.
+    pub fn report_failure(&self, handle: &PoolHandle, id: PeId) -> Result<()> {
+        self.check(handle)?;
+        let handle = handle.clone();
+        self.tell(move |b, now| b.endpoint.report_unreachable(now, &handle, id))
+    }
+
+    /// As [`watch`], in this context.
+    pub fn watch(&self, handle: &PoolHandle) -> Result<RawFd> {
+        watch::watch(self, handle)
+    }
+
+    fn check(&self, handle: &PoolHandle) -> Result<()> {
+        let limit = self.limits().handle_bytes;
+        if handle.as_bytes().len() > limit { Err(errors::handle_too_long(handle, limit)) } else { Ok(()) }
+    }
+}
+
+/// A new descriptor: a real one, for poll, select and epoll (readability only). `protocol` 0: automatic.
+///
+/// Errors: EACCES before [`initialize`], ENOTSUP in a forked child before its own, EAFNOSUPPORT, EPROTONOSUPPORT, EMFILE.
+pub fn socket(domain: i32, kind: Kind, protocol: i32) -> Result<RawFd> {
+    default_context()?.socket(domain, kind, protocol)
+}
+
+/// Binds the element's transport. No addresses: all, ephemeral port. Clients that connect from now on wait to be served.
+///
+/// Errors: EINVAL if bound already, EISCONN, EOPNOTSUPP for more than one address, and what the system says (EADDRINUSE ...).
+pub fn bind(sd: RawFd, addresses: &[SocketAddr]) -> Result<()> {
+    element::bind(&*table::find(sd)?, addresses)
+}
+
+/// Listens for sessions; binds first if that was not done. May be called again. How many clients may wait is not for
+/// `backlog` to say: 1,024.
+///
+/// Errors: as [`bind`].
+pub fn listen(sd: RawFd, backlog: i32) -> Result<()> {
+    let _ = backlog;
+    element::listen(&*table::find(sd)?)
+}
+
+/// Accepts a session as a descriptor of its own (`Kind::Stream`).
+///
+/// Errors: EAGAIN when none came in time, EINVAL if not listening, EOPNOTSUPP on a `Kind::SeqPacket` socket.
+pub fn accept(sd: RawFd, wait: Wait) -> Result<RawFd> {
+    element::accept(&*table::find(sd)?, wait)
+}
+
+/// Connects to a pool; blocks until the first element is reached. `max_age`: a cached resolution no older will do. With
+/// `Wait::No` it fails with EINPROGRESS and goes on; the descriptor becomes readable when it has failed, and a sent message
+/// waits for the connection.
+///
+/// Errors: ENOENT (unknown pool), EHOSTUNREACH (no registrar), ECONNREFUSED, ETIMEDOUT ... (no element reached: what became of the
+/// last tried), EISCONN, EALREADY, EOPNOTSUPP, ENAMETOOLONG. The socket is then as it was.
+pub fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<()> {
+    user::connect(&*table::find(sd)?, handle, max_age, wait)
+}
+
+/// Registers as an element of a pool, or changes the registration. `renewal`: how often it is renewed (its life is three times that). `id`: chosen
+/// at random if none. With `Wait::No` it returns at once and goes on in the background. What is registered for a socket bound to
+/// all addresses is the address by which this host reaches the registrar.
+///
+/// Errors: EHOSTUNREACH (no registrar), ETIMEDOUT; refused: EINVAL (the pool's policy or transport is another, or a value is
+/// invalid), EADDRINUSE (the identifier is another's), ENOSPC (the registrar has no room), EACCES (credentials), EPERM (no cause
+/// given); EINVAL (registered otherwise), EISCONN, ENAMETOOLONG. Unless the socket was registered before, nothing stays registered.
+pub fn register(
+    sd: RawFd,
+    handle: &PoolHandle,
+    policy: &Policy,
+    renewal: Duration,
+    id: Option<PeId>,
+    control_channel: bool,
+    wait: Wait,
+) -> Result<PeId> {
+    element::register(&*table::find(sd)?, handle, policy, renewal, id, control_channel, wait)
+}
+
+/// Ends the registration. Sessions go on.
+///
+/// Errors: EINVAL if not registered; ETIMEDOUT if no registrar confirmed it: the registration runs out by itself; EACCES,
+/// EPERM ... if refused: then it stands.
+pub fn deregister(sd: RawFd, wait: Wait) -> Result<()> {
+    element::deregister(&*table::find(sd)?, wait)
+}
+
+/// Closes a descriptor and what is behind it: sessions end in order, an element leaves its pool. Waits up to 2 s for what was
+/// sent and is not written yet. After a fork, a side that has not used the descriptor since just lets go of it.
+///
+/// Errors: EBADF.
+pub fn close(sd: RawFd) -> Result<()> {
+    table::remove(sd)?.shut();
+    Ok(())
+}
+
+/// Sends a message. Returns when it is written, or, with `Wait::No`, taken.
+///
+/// Errors: EAGAIN (no room in time; nothing was sent), EPIPE (the element has failed, or the session has ended), ENOTCONN (no
+/// session), EMSGSIZE, EINVAL (options), EBADF, EINTR.
+pub fn send(sd: RawFd, message: &[u8], how: &Outgoing, wait: Wait) -> Result<usize> {
+    transfer::send(&*table::find(sd)?, message, how, wait)
+}
+
+/// Gives a session's user a cookie, which it brings along to the next element should this one fail.
+///
+/// Errors: as [`send`]; EOPNOTSUPP if the session has no control channel.
+pub fn send_cookie(sd: RawFd, cookie: &[u8], session: u32, wait: Wait) -> Result<usize> {
+    transfer::send_cookie(&*table::find(sd)?, cookie, session, wait)
+}
+
+/// Receives what comes next. Messages longer than the buffer come in pieces, the last with `end_of_record`. `full`: where the transport
+/// knows no messages, as much as is there and fits.
+///
+/// Errors: EAGAIN (nothing came in time), ENOTCONN, ECONNRESET and others (the session is lost), EMSGSIZE (a cookie echo does not
+/// fit; it stays), EBADF, EINTR.
+pub fn receive(sd: RawFd, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming> {
+    transfer::receive(&*table::find(sd)?, buffer, full, wait)
+}
+
+/// Moves the session on to another element; `report` the present one. Blocks until reached. What the old one sent and was not
+/// received yet is dropped, but its last cookie counts. With `Wait::No` it fails with EINPROGRESS and goes on; a notification
+/// tells its success.
+///
+/// Errors: as [`connect`]; ENOTCONN if there is no session. It can be tried again.
+pub fn force_failover(sd: RawFd, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
+    user::force_failover(&*table::find(sd)?, report, max_age, wait)
+}
+
+/// Whether the session holds a cookie.
+///
+/// Errors: ENOTCONN if the socket is no pool user's.
+pub fn has_cookie(sd: RawFd) -> Result<bool> {
+    let socket = table::find(sd)?;
+    socket.with(|inner, now| {
+        socket.service(inner, now);
+        match &inner.role {
+            Role::User(user) => Ok(user.line.session.has_cookie()),
+            _ => Err(errors::not_connected(sd, "hold a cookie")),
+        }
+    })
+}
+
+/// The pool and identifier this descriptor is registered as.
+///
+/// Errors: EINVAL if it is not registered.
+pub fn local_name(sd: RawFd) -> Result<(PoolHandle, PeId)> {
+    table::find(sd)?.with(|inner, _| match &inner.role {
+        Role::Element(element) => element.registered().cloned().ok_or_else(|| not_registered(sd)),
+        _ => Err(not_registered(sd)),
+    })
+}
+
+fn not_registered(sd: RawFd) -> Error {
+    errors::error(libc::EINVAL, format!("socket {sd} is not registered in a pool"))
+}
+
+/// The pool and element this descriptor is connected to.
+///
+/// Errors: ENOTCONN.
+pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
+    table::find(sd)?.with(|inner, _| match &inner.role {
+        Role::User(user) => Ok((user.handle().clone(), user.line.session.current().map(|e| e.id))),
+        Role::Watch(watch) => Ok((watch.handle().clone(), None)),
+        _ => Err(errors::not_connected(sd, "name the peer")),
+    })
+}
+
+/// Where the element's transport listens.
+///
+/// Errors: EINVAL if it is not bound.
+pub fn local_address(sd: RawFd) -> Result<SocketAddr> {
+    let unbound = || errors::error(libc::EINVAL, format!("socket {sd} is not bound"));
+    table::find(sd)?.with(|inner, _| inner.listening_at().ok_or_else(unbound))
+}
+
+/// What can be done on a descriptor now (POLLIN, POLLOUT, POLLERR, POLLHUP), ordinary descriptors included; blocks as `wait` says. Returns how many have any.
+///
+/// Errors: EINTR, ENOMEM.
+pub fn poll(fds: &mut [libc::pollfd], wait: Wait) -> Result<usize> {
+    poll::poll(fds, wait)
+}
+
+/// Resolves a handle (basic mode).
+///
+/// Errors: ENOENT (unknown pool), EHOSTUNREACH (no registrar), ETIMEDOUT, EAGAIN (`Wait::No`, not in the cache), ENAMETOOLONG.
+pub fn resolve(
+    handle: &PoolHandle,
+    items: Option<u32>,
+    max_age: Duration,
+    wait: Wait,
+) -> Result<Vec<PoolElement>> {
+    default_context()?.resolve(handle, items, max_age, wait)
+}
+
+/// Registers an element that the program serves by itself (basic mode); again to renew it. `life` as given, not renewed.
+///
+/// Errors: as [`register`].
+pub fn register_element(handle: &PoolHandle, element: PoolElement, wait: Wait) -> Result<PeId> {
+    default_context()?.register_element(handle, element, wait)
+}
+
+/// Takes it out again. Not being registered is no error.
+///
+/// Errors: as [`deregister`].
+pub fn deregister_element(handle: &PoolHandle, id: PeId, wait: Wait) -> Result<()> {
+    default_context()?.deregister_element(handle, id, wait)
+}
+
+/// Reports an element that could not be reached (basic mode, Transport.Failure of RFC 5352 6.9.2).
+///
+/// Errors: ENAMETOOLONG. Whether a registrar hears of it is not told.
+pub fn report_failure(handle: &PoolHandle, id: PeId) -> Result<()> {
+    default_context()?.report_failure(handle, id)
+}
+
+/// A descriptor on which every change of the pool can be received.
+///
+/// Errors: as [`socket`], ENAMETOOLONG. That there is no registrar or no such pool is no error: it may come.
+pub fn watch(handle: &PoolHandle) -> Result<RawFd> {
+    default_context()?.watch(handle)
+}
+
+/// The next change of a watched pool; EAGAIN if there is none.
+///
+/// Errors: EAGAIN, EOPNOTSUPP if the descriptor is not one of [`watch`], EINTR.
+pub fn next_change(sd: RawFd, wait: Wait) -> Result<Change> {
+    watch::next_change(&*table::find(sd)?, wait)
+}
+
+/// What is set on a descriptor.
+pub fn socket_options(sd: RawFd) -> Result<SocketOptions> {
+    table::find(sd)?.with(|inner, _| Ok(inner.options.clone()))
+}
+
+/// Sets it, from now on.
+pub fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()> {
+    let socket = table::find(sd)?;
+    socket.with(|inner: &mut Inner, now| {
+        inner.options = options.clone();
+        match &mut inner.role {
+            Role::User(user) => user.line.session.configure(options.session.clone()),
+            Role::Accepted(line) => line.session.configure(options.session.clone()),
+            Role::Fresh | Role::Element(_) | Role::Watch(_) | Role::Closed => {}
+        }
+        socket.service(inner, now);
+        Ok(())
+    })
+}
+
+/// Sets or takes back the function called after each failover of a user's session.
+pub fn set_failover_callback(sd: RawFd, callback: Option<FailoverCallback>) -> Result<()> {
+    table::find(sd)?.with(|inner, _| {
+        inner.callback = callback;
+        Ok(())
+    })
 }

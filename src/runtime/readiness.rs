@@ -1,0 +1,205 @@
+//! Sets of descriptors that are a descriptor themselves (epoll), waiting for a few descriptors at once (poll),
+//! and what a library has to know of processes: forks, and threads that take no signals.
+
+use crate::runtime::poller::Interest;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// An epoll descriptor: readable while one of its members is ready, level-triggered.
+#[derive(Debug)]
+pub struct ReadySet {
+    fd: OwnedFd,
+}
+
+impl ReadySet {
+    /// An empty set, close-on-exec.
+    pub fn new() -> io::Result<ReadySet> {
+        // SAFETY: no pointers; a descriptor that is not negative is ours alone.
+        let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: just made.
+        Ok(ReadySet { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// The set's own descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Adds a member, or changes what it is waited for. No interest at all still tells errors and hang-ups.
+    pub fn set(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        let mut events = 0;
+        if interest.read {
+            events |= libc::EPOLLIN;
+        }
+        if interest.write {
+            events |= libc::EPOLLOUT;
+        }
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` outlives the calls.
+        let changed = checked(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, fd, &raw mut event) });
+        match changed {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                // SAFETY: as above.
+                checked(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Takes a member out; to be called before it is closed, for a forked child may hold it open.
+    pub fn forget(&self, fd: RawFd) {
+        // SAFETY: no pointers but the null that EPOLL_CTL_DEL ignores. Not being a member is no harm.
+        unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// The tokens of up to 64 members that are ready now; those not told this time come first the next.
+    pub fn ready(&self, tokens: &mut Vec<u64>) {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        // SAFETY: the kernel writes at most the 64 events there is room for.
+        let n = unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), events.len() as i32, 0) };
+        tokens.extend(events.iter().take(usize::try_from(n).unwrap_or(0)).map(|e| e.u64));
+    }
+
+    /// Puts a new, empty set under the same number. The old one stays what it was for whoever else holds it:
+    /// that is how a forked child parts from its parent's.
+    pub fn renew(&self) -> io::Result<()> {
+        let new = ReadySet::new()?;
+        // SAFETY: both descriptors are ours; the number stays owned by `self`.
+        checked(unsafe { libc::dup3(new.fd(), self.fd(), libc::O_CLOEXEC) })?;
+        Ok(())
+    }
+
+    /// Gives the number up without closing it: it was closed behind our back and may be somebody else's by now.
+    pub fn abandon(self) {
+        let _ = self.fd.into_raw_fd();
+    }
+}
+
+/// Waits until one of `fds` is ready or the time is over; how many are. A signal ends it early with
+/// `ErrorKind::Interrupted`. The time is never cut short by rounding.
+pub fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
+    let spec = timeout.map(|t| libc::timespec {
+        tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(t.subsec_nanos() as i32),
+    });
+    let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `fds` and `spec` outlive the call; a null mask leaves signals alone.
+    let n =
+        checked(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, spec, std::ptr::null()) })?;
+    Ok(n as usize)
+}
+
+/// Runs `start` with all signals blocked, so that a thread started in it gets none: they are the application's.
+pub fn without_signals<R>(start: impl FnOnce() -> R) -> R {
+    // SAFETY: both masks are initialised by the calls that fill them, and outlive their uses.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        let mut before = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let result = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
+/// What is to be done around a fork, in the thread that forks.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkHooks {
+    /// Before it.
+    pub before: fn(),
+    /// After it, in the parent.
+    pub in_parent: fn(),
+    /// After it, in the child, whose only thread this is.
+    pub in_child: fn(),
+}
+
+static FORK_HOOKS: OnceLock<ForkHooks> = OnceLock::new();
+
+/// Has the hooks called around every fork of this process from now on. The first call counts, the rest do nothing.
+pub fn at_fork(hooks: ForkHooks) {
+    extern "C" fn before() {
+        if let Some(hooks) = FORK_HOOKS.get() {
+            (hooks.before)();
+        }
+    }
+    extern "C" fn in_parent() {
+        if let Some(hooks) = FORK_HOOKS.get() {
+            (hooks.in_parent)();
+        }
+    }
+    extern "C" fn in_child() {
+        if let Some(hooks) = FORK_HOOKS.get() {
+            (hooks.in_child)();
+        }
+    }
+    if FORK_HOOKS.set(hooks).is_ok() {
+        // SAFETY: the three functions live as long as the code does.
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    }
+}
+
+fn checked(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    fn readable(fd: RawFd) -> bool {
+        let mut fds = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+        wait(&mut fds, Some(Duration::ZERO)).unwrap() == 1
+    }
+
+    const READ: Interest = Interest { read: true, write: false };
+
+    #[test]
+    fn a_set_is_readable_while_a_member_is() {
+        let set = ReadySet::new().unwrap();
+        let (mut a, b) = UnixStream::pair().unwrap();
+        set.set(b.as_raw_fd(), 7, READ).unwrap();
+        assert!(!readable(set.fd()));
+        a.write_all(b"x").unwrap();
+        assert!(readable(set.fd()));
+        let mut tokens = Vec::new();
+        set.ready(&mut tokens);
+        assert_eq!(tokens, [7]);
+        set.forget(b.as_raw_fd());
+        assert!(!readable(set.fd()));
+    }
+
+    #[test]
+    fn a_renewed_set_keeps_its_number_and_loses_its_members() {
+        let set = ReadySet::new().unwrap();
+        let (mut a, b) = UnixStream::pair().unwrap();
+        set.set(b.as_raw_fd(), 7, READ).unwrap();
+        a.write_all(b"x").unwrap();
+        let number = set.fd();
+        set.renew().unwrap();
+        assert_eq!(set.fd(), number);
+        assert!(!readable(number));
+        set.set(b.as_raw_fd(), 8, READ).unwrap();
+        assert!(readable(number));
+    }
+
+    #[test]
+    fn a_thread_started_without_signals_has_all_of_them_blocked() {
+        let blocked = without_signals(|| {
+            std::thread::spawn(|| {
+                // SAFETY: reads the mask of this thread into an initialised set.
+                unsafe {
+                    let mut mask = std::mem::zeroed::<libc::sigset_t>();
+                    libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask);
+                    libc::sigismember(&raw const mask, libc::SIGTERM) == 1
+                }
+            })
+        });
+        assert!(blocked.join().unwrap());
+    }
+}

@@ -1,0 +1,609 @@
+//! A context: one ASAP endpoint with the background thread that runs it (design section 3). The thread also keeps the
+//! deadlines of sessions whose application is elsewhere, and tells sockets of what has become of their pools; what
+//! there is to be done about it is done by the application's next call.
+
+use super::errors::{self, error};
+use super::fork::{self, Era, Guarded};
+use super::signal::{Mail, Signal};
+use super::{Error, Options, Result, Semantics};
+use crate::config::{EndpointConfig, Limits, SessionConfig};
+use crate::endpoint::{
+    Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
+};
+use crate::machine::{Destination, Effect, Input, LinkKind, Machine, Protocol};
+use crate::runtime::driver::{Driver, DriverConfig, Remote};
+use crate::runtime::multicast::Multicast;
+use crate::runtime::poller::PollPoller;
+use crate::runtime::{self, readiness};
+use crate::timer::Timers;
+use crate::types::{Addresses, PeId, PoolHandle, Time, TransportAddress, TransportUse};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The port of ASAP (RFC 5352 9.2).
+const ASAP_PORT: u16 = 3863;
+/// How long a call that has no time-out of its own may wait for a registrar or an element.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a context waits for registrars to confirm that its elements are gone.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The background thread answers by the deadline; so much later it is not going to any more.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A library instance: an endpoint, its background thread, and the sockets made with it. Cheap to clone; the last
+/// clone stops it. The C functions use one for the whole process.
+#[derive(Clone, Debug)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    remote: Remote<Background>,
+    thread: Guarded<Option<JoinHandle<()>>>,
+    era: Era,
+    session: SessionConfig,
+    call_timeout: Duration,
+    limits: Limits,
+}
+
+/// What became of a registration.
+pub(super) type RegistrationOutcome = std::result::Result<(), RequestFailure>;
+
+impl Context {
+    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver.
+    pub fn start(options: &Options) -> Result<Context> {
+        fork::prepare();
+        let mut config = EndpointConfig::new(options.profile);
+        if let Some(t7) = options.announce_timeout {
+            config.t7_enrp_outdate = t7;
+        }
+        if let Some(t5) = options.connect_timeout {
+            config.t5_serverhunt = t5;
+        }
+        if let Some(t) = options.response_timeout {
+            config.t1_enrp_request = t;
+            config.t2_registration = t;
+            config.t3_deregistration = t;
+        }
+        if let Some(n) = options.request_max_trials {
+            config.max_request_retransmit = n.saturating_sub(1);
+            config.max_reg_attempt = n.max(1);
+        }
+        let limits = Limits::default();
+        let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
+        let registrars = registrars(options);
+        let multicast = (!options.no_announcements).then(|| match options.announce_group {
+            Some(group) => Multicast { groups: vec![group], hear: true, loopback: false },
+            None => Multicast::iana(true),
+        });
+        // All addresses: the registrar link tells which of them the registrar can reach.
+        let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
+        let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for address in any {
+            let mut endpoint = Endpoint::new(config.clone(), limits.clone(), seed);
+            endpoint.set_registrars(runtime::now(), registrars.clone());
+            let listener = (LinkKind::Tcp, Protocol::Asap, SocketAddr::new(address, 0));
+            let config = DriverConfig {
+                listeners: vec![listener],
+                multicast: multicast.clone(),
+                limits: limits.clone(),
+            };
+            let background = Background::new(endpoint);
+            match Driver::new(background, Box::new(PollPoller::default()), config) {
+                Ok(driver) => return Context::run(driver, options, limits),
+                Err(e) => failed = e,
+            }
+        }
+        Err(errors::system("cannot listen for registrars", &failed))
+    }
+
+    fn run(mut driver: Driver<Background>, options: &Options, limits: Limits) -> Result<Context> {
+        if let Some(at) = driver.local_addresses().first() {
+            driver.machine().endpoint.set_listener(Some(TransportAddress::Tcp {
+                port: at.port(),
+                transport_use: TransportUse::DataOnly,
+                address: at.ip(),
+            }));
+        }
+        let remote = driver.remote();
+        let work = move || {
+            let told = &mut |background: &mut Background, now, event| background.on_event(now, event);
+            if let Err(e) = driver.run(told) {
+                log::error!("the background thread has failed: {e}");
+            }
+        };
+        let builder = std::thread::Builder::new().name("asap".to_owned());
+        let thread = readiness::without_signals(|| builder.spawn(work))
+            .map_err(|e| errors::system("cannot start the background thread", &e))?;
+        Ok(Context {
+            shared: Arc::new(Shared {
+                remote,
+                thread: Guarded::new(Some(thread)),
+                era: Era::now(),
+                session: SessionConfig::new(options.profile),
+                call_timeout: options.call_timeout.unwrap_or(CALL_TIMEOUT),
+                limits,
+            }),
+        })
+    }
+
+    /// Ends all registrations, then the background thread. Calls on what is left fail with ESHUTDOWN.
+    pub(super) fn stop(&self) {
+        let gone: Result<()> = self.ask(None, Some(runtime::now() + FAREWELL), |background, now, reply| {
+            background.leave(now, reply);
+        });
+        if let Err(e) = gone {
+            log::warn!("elements may stay registered until they run out: {}", e.what);
+        }
+        self.shared.end();
+    }
+
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Context) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Whether it belongs to the process this one was forked from: its thread is not here.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.shared.era.is_inherited()
+    }
+
+    /// What sessions made with it start with.
+    pub(super) fn session_config(&self) -> &SessionConfig {
+        &self.shared.session
+    }
+
+    /// How long calls without a time-out of their own may wait.
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.shared.call_timeout
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// What libasap does where other libraries do otherwise.
+    pub(super) fn semantics(&self) -> &'static Semantics {
+        &Semantics::ASAP
+    }
+
+    /// Has the background thread do something, soon.
+    pub(super) fn tell(&self, command: impl FnOnce(&mut Background, Time) + Send + 'static) -> Result<()> {
+        if self.is_inherited() {
+            return Err(errors::forked());
+        }
+        if self.shared.remote.call(Box::new(command)) { Ok(()) } else { Err(errors::stopped()) }
+    }
+
+    /// Has the background thread do something and waits for its reply, at the latest until shortly after `deadline`, or until
+    /// `closing` says that nobody wants to know any more.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        closing: Option<&Receiver<Infallible>>,
+        deadline: Option<Time>,
+        command: impl FnOnce(&mut Background, Time, Sender<T>) + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = bounded(1);
+        self.tell(move |background, now| command(background, now, reply))?;
+        let never = crossbeam_channel::never();
+        let late = deadline.map_or_else(crossbeam_channel::never, |at| {
+            crossbeam_channel::after(at.since(runtime::now()) + GRACE)
+        });
+        crossbeam_channel::select! {
+            recv(answer) -> answer => answer.map_err(|_| errors::stopped()),
+            recv(closing.unwrap_or(&never)) -> _ => Err(error(libc::EBADF, "the socket was closed by another thread")),
+            recv(late) -> _ => Err(errors::timed_out("what was asked of a registrar")),
+        }
+    }
+}
+
+impl Shared {
+    fn end(&self) {
+        let thread = self.thread.lock().take();
+        if self.era.is_inherited() {
+            // The thread, and whoever held the locks in these, is in the parent.
+            std::mem::forget(thread);
+            std::mem::forget(self.remote.clone());
+            return;
+        }
+        if let Some(thread) = thread {
+            self.remote.stop();
+            if thread.join().is_err() {
+                log::error!("the background thread has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Where to look for registrars, in order: those given in code, those of the environment; if there are none, this host.
+/// Announced ones come in addition.
+fn registrars(options: &Options) -> Vec<Destination> {
+    let mut all: Vec<Vec<SocketAddr>> = options.registrars.clone();
+    if let Ok(names) = std::env::var("ASAP_REGISTRARS") {
+        for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+            match look_up(name) {
+                Ok(addresses) => all.push(addresses),
+                Err(e) => log::warn!("ASAP_REGISTRARS: {name:?}: {e}"),
+            }
+        }
+    }
+    if all.iter().all(Vec::is_empty) {
+        all = vec![
+            vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ASAP_PORT)],
+            vec![SocketAddr::new(Ipv6Addr::LOCALHOST.into(), ASAP_PORT)],
+        ];
+    }
+    all.iter().flat_map(|addresses| destinations(addresses)).collect()
+}
+
+/// `address`, `address:port`, `[v6]:port`, `name`, `name:port`: all its addresses.
+fn look_up(name: &str) -> std::io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = name.parse::<SocketAddr>() {
+        return Ok(vec![address]);
+    }
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, ASAP_PORT)]);
+    }
+    let found =
+        if name.contains(':') { name.to_socket_addrs()? } else { (name, ASAP_PORT).to_socket_addrs()? };
+    Ok(found.collect())
+}
+
+/// One destination for each port among the addresses of one registrar.
+fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
+    let mut by_port: Vec<(u16, Vec<IpAddr>)> = Vec::new();
+    for address in addresses {
+        match by_port.iter_mut().find(|(port, _)| *port == address.port()) {
+            Some((_, ips)) => ips.push(address.ip()),
+            None => by_port.push((address.port(), vec![address.ip()])),
+        }
+    }
+    let destination = |(port, ips)| {
+        let addresses = Addresses::new(ips)?;
+        Some(Destination { kind: LinkKind::Tcp, protocol: Protocol::Asap, port, addresses })
+    };
+    by_port.into_iter().filter_map(destination).collect()
+}
+
+/// The name of a registration: pool and element.
+pub(super) type Name = (PoolHandle, PeId);
+
+/// Names a socket to the background thread.
+pub(super) type SocketKey = u64;
+
+#[derive(Debug)]
+enum Asker {
+    Call(Sender<std::result::Result<Resolution, RequestFailure>>),
+    Session(Weak<Signal>),
+    /// Wants the elements as if they had changed.
+    Watch(Weak<Signal>),
+}
+
+#[derive(Debug, Default)]
+struct Registered {
+    name: Option<Name>,
+    registering: Option<Sender<RegistrationOutcome>>,
+    leaving: Option<Sender<Deregistration>>,
+    confirmed: bool,
+    /// It is not to be renewed when it has run out.
+    once: bool,
+}
+
+/// What the background thread runs: the endpoint, and what sockets wait for.
+#[derive(Debug)]
+pub(super) struct Background {
+    pub(super) endpoint: Endpoint,
+    deadlines: Timers<SocketKey>,
+    sleeping: BTreeMap<SocketKey, Weak<Signal>>,
+    asking: BTreeMap<RequestId, Asker>,
+    registrations: BTreeMap<RegistrationId, Registered>,
+    names: BTreeMap<Name, RegistrationId>,
+    watching: BTreeMap<PoolHandle, BTreeMap<SocketKey, Weak<Signal>>>,
+    farewell: Option<Sender<()>>,
+}
+
+impl Background {
+    fn new(endpoint: Endpoint) -> Background {
+        Background {
+            endpoint,
+            deadlines: Timers::default(),
+            sleeping: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            names: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            farewell: None,
+        }
+    }
+
+    /// Makes a socket readable at a time, or no longer.
+    pub(super) fn wake_at(&mut self, key: SocketKey, signal: Weak<Signal>, at: Option<Time>) {
+        match at {
+            Some(at) => {
+                self.deadlines.set(key, at);
+                self.sleeping.insert(key, signal);
+            }
+            None => {
+                self.deadlines.cancel(&key);
+                self.sleeping.remove(&key);
+            }
+        }
+    }
+
+    /// Resolves for a call.
+    pub(super) fn resolve(
+        &mut self,
+        now: Time,
+        query: Query,
+        deadline: Time,
+        reply: Sender<std::result::Result<Resolution, RequestFailure>>,
+    ) {
+        let request = self.endpoint.resolve(now, query, deadline);
+        self.asking.insert(request, Asker::Call(reply));
+    }
+
+    /// Resolves for a session; the answer goes into its socket's mail.
+    pub(super) fn resolve_for(&mut self, now: Time, query: Query, deadline: Time, signal: Weak<Signal>) {
+        let request = self.endpoint.resolve(now, query, deadline);
+        self.asking.insert(request, Asker::Session(signal));
+    }
+
+    /// Has a socket told of every change of a pool from now on.
+    pub(super) fn watch(&mut self, now: Time, handle: &PoolHandle, key: SocketKey, signal: Weak<Signal>) {
+        let watchers = self.watching.entry(handle.clone()).or_default();
+        if watchers.is_empty() {
+            self.endpoint.subscribe(now, handle);
+        }
+        watchers.insert(key, signal);
+    }
+
+    /// Has it told at once what there is in the pool, too.
+    pub(super) fn look(&mut self, now: Time, handle: &PoolHandle, deadline: Time, signal: Weak<Signal>) {
+        let query = Query { handle: handle.clone(), items: Some(u32::MAX), max_age: Duration::ZERO };
+        let request = self.endpoint.resolve(now, query, deadline);
+        self.asking.insert(request, Asker::Watch(signal));
+    }
+
+    /// The opposite of `watch`.
+    pub(super) fn unwatch(&mut self, now: Time, handle: &PoolHandle, key: SocketKey) {
+        let Some(watchers) = self.watching.get_mut(handle) else { return };
+        watchers.remove(&key);
+        if watchers.is_empty() {
+            self.watching.remove(handle);
+            self.endpoint.unsubscribe(now, handle);
+        }
+    }
+
+    /// Registers an element, or, `again`, changes its registration.
+    pub(super) fn register(
+        &mut self,
+        now: Time,
+        again: bool,
+        offer: Offer,
+        deadline: Time,
+        reply: Option<Sender<RegistrationOutcome>>,
+    ) {
+        let name = (offer.handle.clone(), offer.id);
+        let present = self.names.get(&name).copied();
+        if let Some(id) = present.filter(|_| again) {
+            self.endpoint.update(now, id, offer, deadline);
+            if let Some(registered) = self.registrations.get_mut(&id) {
+                registered.registering = reply;
+            }
+            return;
+        }
+        let id = self.endpoint.register(now, offer, deadline);
+        // Under a name that is taken it is refused; the name stays the other's.
+        let owned = present.is_none().then(|| {
+            self.names.insert(name.clone(), id);
+            name
+        });
+        self.registrations
+            .insert(id, Registered { name: owned, registering: reply, ..Registered::default() });
+    }
+
+    /// Registers an element that the program serves and renews by itself.
+    pub(super) fn register_once(
+        &mut self,
+        now: Time,
+        offer: Offer,
+        deadline: Time,
+        reply: Option<Sender<RegistrationOutcome>>,
+    ) {
+        let name = (offer.handle.clone(), offer.id);
+        self.register(now, true, offer, deadline, reply);
+        let id = self.names.get(&name);
+        if let Some(registered) = id.and_then(|id| self.registrations.get_mut(id)) {
+            registered.once = true;
+        }
+    }
+
+    /// Forgets a registration that was never confirmed.
+    pub(super) fn withdraw(&mut self, now: Time, name: &Name) {
+        let id = self.names.get(name);
+        if id.and_then(|id| self.registrations.get(id)).is_some_and(|r| !r.confirmed) {
+            self.deregister(now, name, now, None);
+        }
+    }
+
+    /// Ends a registration. One that is not there has ended already.
+    pub(super) fn deregister(
+        &mut self,
+        now: Time,
+        name: &Name,
+        deadline: Time,
+        reply: Option<Sender<Deregistration>>,
+    ) {
+        let Some(id) = self.names.get(name).copied() else {
+            if let Some(reply) = reply {
+                let _ = reply.send(Deregistration::Confirmed);
+            }
+            return;
+        };
+        if let Some(registered) = self.registrations.get_mut(&id) {
+            registered.registering = None;
+            registered.leaving = reply;
+            self.endpoint.deregister(now, id, deadline);
+        }
+    }
+
+    fn leave(&mut self, now: Time, reply: Sender<()>) {
+        let all: Vec<Name> = self.names.keys().cloned().collect();
+        if all.is_empty() {
+            let _ = reply.send(());
+            return;
+        }
+        self.farewell = Some(reply);
+        for name in all {
+            self.deregister(now, &name, now + FAREWELL, None);
+        }
+    }
+
+    fn on_event(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Registered { registration, warnings } => {
+                for warning in &warnings {
+                    log::warn!("registered, but the registrar warns: {:?}", warning.code);
+                }
+                if let Some(registered) = self.registrations.get_mut(&registration) {
+                    registered.confirmed = true;
+                    if let Some(reply) = registered.registering.take() {
+                        let _ = reply.send(Ok(()));
+                    }
+                }
+            }
+            Event::RegistrationFailed { registration, why, retrying } => {
+                let trying = if retrying { ", trying on" } else { "" };
+                log::warn!("{}{trying}", errors::request("registration failed", &why).what);
+                if let Some(registered) = self.registrations.get_mut(&registration)
+                    && let Some(reply) = registered.registering.take()
+                {
+                    let _ = reply.send(Err(why));
+                }
+                if self.registrations.get(&registration).is_some_and(|r| r.name.is_none()) {
+                    self.registrations.remove(&registration);
+                }
+            }
+            Event::Deregistered { registration, how: Deregistration::Expired } => {
+                match self.registrations.get(&registration) {
+                    Some(Registered { once: true, .. }) => self.endpoint.deregister(now, registration, now),
+                    Some(_) | None => log::warn!("a registration has run out and is being renewed"),
+                }
+            }
+            Event::Deregistered { registration, how } => {
+                if let Some(registered) = self.registrations.remove(&registration) {
+                    if let Some(name) = registered.name {
+                        self.names.remove(&name);
+                    }
+                    if let Some(reply) = registered.leaving {
+                        let _ = reply.send(how);
+                    }
+                }
+                if self.names.is_empty()
+                    && let Some(reply) = self.farewell.take()
+                {
+                    let _ = reply.send(());
+                }
+            }
+            Event::Resolved { request, outcome } => match self.asking.remove(&request) {
+                Some(Asker::Call(reply)) => {
+                    let _ = reply.send(outcome);
+                }
+                Some(Asker::Session(signal)) => {
+                    if let Some(signal) = signal.upgrade() {
+                        signal.post(|mail: &mut Mail| mail.resolved = Some(outcome.map(Arc::new)));
+                    }
+                }
+                Some(Asker::Watch(signal)) => {
+                    if let Some(signal) = signal.upgrade() {
+                        signal.post_pool(outcome.ok().map(Arc::new));
+                    }
+                }
+                None => {}
+            },
+            Event::PoolChanged { handle, resolution } => {
+                let resolution = resolution.map(Arc::new);
+                let watchers = self.watching.get(&handle).into_iter().flat_map(BTreeMap::values);
+                for signal in watchers.filter_map(Weak::upgrade) {
+                    signal.post_pool(resolution.clone());
+                }
+            }
+            Event::HomeChanged(Some(home)) => log::info!("using the registrar at {}", home.peer),
+            Event::HomeChanged(None) => log::info!("the registrar is lost, looking for another one"),
+            Event::HuntFailed(tried) => {
+                let why = RequestFailure::NoRegistrar(tried);
+                log::info!("{}", errors::request("looking for a registrar", &why).what);
+            }
+        }
+    }
+}
+
+impl Machine for Background {
+    type Event = Event;
+
+    fn handle(&mut self, now: Time, input: Input<'_>) {
+        while let Some(key) = self.deadlines.pop_due(now) {
+            if let Some(signal) = self.sleeping.remove(&key).and_then(|s| s.upgrade()) {
+                signal.post(|mail: &mut Mail| mail.due = true);
+            }
+        }
+        self.endpoint.handle(now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.endpoint.poll_effect()
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.endpoint.poll_event()
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        [self.deadlines.next(), self.endpoint.poll_timeout()].into_iter().flatten().min()
+    }
+}
+
+/// The error of a registration that did not succeed.
+pub(super) fn registration_failed(handle: &PoolHandle, why: &RequestFailure) -> Error {
+    errors::request(&format!("registering in pool {handle}"), why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrars_are_given_as_addresses_or_names_with_or_without_port() {
+        let at = |name: &str| look_up(name).unwrap();
+        assert_eq!(at("10.1.2.3"), ["10.1.2.3:3863".parse().unwrap()]);
+        assert_eq!(at("10.1.2.3:99"), ["10.1.2.3:99".parse().unwrap()]);
+        assert_eq!(at("::1"), ["[::1]:3863".parse().unwrap()]);
+        assert_eq!(at("[::1]"), ["[::1]:3863".parse().unwrap()]);
+        assert_eq!(at("[::1]:99"), ["[::1]:99".parse().unwrap()]);
+        assert!(at("localhost").iter().all(|a| a.port() == ASAP_PORT && a.ip().is_loopback()));
+        assert!(look_up("").is_err() || look_up("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_registrar_with_one_port_are_one_destination() {
+        let all: Vec<SocketAddr> =
+            ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:2"].iter().map(|a| a.parse().unwrap()).collect();
+        let found = destinations(&all);
+        assert_eq!(
+            found.iter().map(|d| (d.port, d.addresses.as_slice().len())).collect::<Vec<_>>(),
+            [(1, 2), (2, 1)]
+        );
+    }
+}

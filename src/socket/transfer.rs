@@ -1,0 +1,138 @@
+//! Sending and receiving on sockets that have sessions.
+
+use super::call::{Goal, Inner, Role, Socket};
+use super::line::Line;
+use super::{Incoming, Notification, Outgoing, Result, Wait, element, errors, user};
+use crate::machine::UserChannel;
+use crate::session::{SendOptions, SendRefused};
+use crate::types::Time;
+use std::time::Duration;
+
+/// "As long as it takes", where options do not say otherwise.
+const LONG: Duration = Duration::from_secs(u64::MAX / 4);
+
+/// Receives what comes next.
+pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming> {
+    let wait = match wait {
+        Wait::Default => socket.with(|inner, _| Ok(inner.options.receive_wait))?,
+        Wait::No | Wait::For(_) | Wait::Forever => wait,
+    };
+    let deadline = Socket::deadline(wait, LONG);
+    let got = socket.until(Goal::Readable, deadline, &mut |inner, now| {
+        socket.service(inner, now);
+        let can = match &inner.role {
+            Role::Accepted(_) | Role::User(_) => true,
+            Role::Element(element) => !element.accepts(socket.kind),
+            Role::Fresh | Role::Watch(_) | Role::Closed => false,
+        };
+        if !can {
+            return Err(errors::not_connected(socket.number(), "receive"));
+        }
+        if let Some(incoming) = inner.inbox.take(buffer, full)? {
+            if let (Incoming::Notification(Notification::SessionRemove { session }), Role::Element(element)) =
+                (&incoming, &mut inner.role)
+            {
+                element.forget(*session);
+            }
+            return Ok(Some(incoming));
+        }
+        match &inner.role {
+            Role::User(user) => user.standing(socket.kind, socket.number()),
+            Role::Fresh | Role::Element(_) | Role::Accepted(_) | Role::Watch(_) | Role::Closed => Ok(None),
+        }
+    })?;
+    got.ok_or_else(|| errors::would_block("nothing came"))
+}
+
+/// Sends a message.
+pub(super) fn send(socket: &Socket, message: &[u8], how: &Outgoing, wait: Wait) -> Result<usize> {
+    let channel = UserChannel {
+        ppid: how.ppid,
+        stream: how.stream,
+        unordered: how.options.contains(SendOptions::UNORDERED),
+    };
+    let end = how.eof || how.abort;
+    let mut waiting = Some(message);
+    if message.is_empty() && end {
+        waiting = None;
+    }
+    push(socket, how.session, wait, message.len(), end, &mut |line, now| {
+        if let Some(message) = waiting {
+            line.session.send(now, message.to_vec(), channel, how.options)?;
+            waiting = None;
+        }
+        if end {
+            line.session.close(now, how.abort);
+        }
+        Ok(())
+    })
+}
+
+/// Gives a session's user a cookie.
+pub(super) fn send_cookie(socket: &Socket, cookie: &[u8], session: u32, wait: Wait) -> Result<usize> {
+    push(socket, session, wait, cookie.len(), false, &mut |line, now| line.session.send_cookie(now, cookie))
+}
+
+/// Has a session take something as soon as there is room, and waits until it is written.
+fn push(
+    socket: &Socket,
+    session: u32,
+    wait: Wait,
+    size: usize,
+    end: bool,
+    give: &mut dyn FnMut(&mut Line, Time) -> std::result::Result<(), SendRefused>,
+) -> Result<usize> {
+    let wait = match wait {
+        Wait::Default => socket.with(|inner, _| Ok(inner.options.send_wait))?,
+        Wait::No | Wait::For(_) | Wait::Forever => wait,
+    };
+    let deadline = Socket::deadline(wait, LONG);
+    let mut taken = false;
+    let done = socket.until(Goal::Room, deadline, &mut |inner, now| {
+        if !taken {
+            socket.service(inner, now);
+            let line = line(socket, inner, session)?;
+            if !line.has_room() {
+                return Ok(None);
+            }
+            match give(line, now) {
+                Ok(()) => {
+                    taken = true;
+                    if let Role::Element(element) = &mut inner.role
+                        && end
+                    {
+                        element.ended_here(session);
+                    }
+                }
+                Err(SendRefused::Full) => return Ok(None),
+                Err(refused) => return Err(errors::send(socket.number(), refused)),
+            }
+        }
+        socket.flush(inner, now, session);
+        // What is taken is taken: what becomes of it is told by receiving calls.
+        let written = line(socket, inner, session).map_or(true, |line| line.has_room() && !line.is_closing());
+        Ok((written || wait == Wait::No).then_some(()))
+    });
+    match done {
+        Err(e) if !taken => Err(e),
+        Ok(None) if !taken => Err(errors::would_block("no room to send came")),
+        // A signal, a close or the end of time while the last bytes are being written: the message is on its way.
+        Err(_) | Ok(_) => Ok(size),
+    }
+}
+
+fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a mut Line> {
+    let sd = socket.number();
+    match &mut inner.role {
+        Role::User(user) => {
+            if !user.is_connected() {
+                user.standing(socket.kind, sd)?;
+            }
+            if session <= user::SESSION { Ok(&mut user.line) } else { Err(errors::no_session(sd, session)) }
+        }
+        Role::Accepted(line) if session <= element::ACCEPTED => Ok(line),
+        Role::Accepted(_) => Err(errors::no_session(sd, session)),
+        Role::Element(element) => element.line(session).ok_or_else(|| errors::no_session(sd, session)),
+        Role::Fresh | Role::Watch(_) | Role::Closed => Err(errors::not_connected(sd, "send")),
+    }
+}

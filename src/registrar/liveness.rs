@@ -4,6 +4,9 @@
 //! An element is asked on the link it registered on; when that is lost, through a link opened to its ASAP transport,
 //! one for all elements behind it. An element is either due for its next keep-alive, or it has one to acknowledge by a
 //! deadline: that is all its state here. Silence until the deadline, or a link that cannot be opened, ends it.
+//!
+//! DEPARTS RFC 5352 3.5: there a keep-alive that was transmitted has not failed. Here it has to be acknowledged in time:
+//! a transport delivers to a process that hangs, too.
 
 use super::clients::Client;
 use super::{ElementKey, Registrar, Removal};
@@ -205,7 +208,7 @@ impl Registrar {
 
     /// RFC 5352 3.5: a report has the element asked at once, and is counted.
     ///
-    /// DEPARTS RFC 5352 3.5 in two points, since whoever can reach the registrar can send reports (RFC 5355 2.8): while
+    /// DEPARTS RFC 5352 3.5 in two points, since whoever can reach the registrar can send reports (9.1, threat 8): while
     /// an element has a keep-alive to acknowledge it gets no second one, for the first will tell; and of several
     /// reports from one link about one registration the first counts.
     pub(super) fn on_endpoint_unreachable(&mut self, now: Time, link: LinkId, key: ElementKey) {

@@ -180,8 +180,8 @@ fn admit(element: PoolElement, client: &Client, proxy: bool) -> Result<Admitted,
 /// The transport with those of its addresses that may be registered over this client's link; none if there are none, or
 /// if it has addresses or a port nobody can send to.
 ///
-/// RFC 5352 2.2.1 wants all of them to be the link's own, and says nothing of a registration that has others beside.
-/// Those are left out with a warning, as long as one remains: a multi-homed element may have addresses (another
+/// DEPARTS RFC 5352 2.2.1: that wants all of them to be the link's own. Here those that are not are left out with a
+/// warning, as long as one remains: a multi-homed element may have addresses (another
 /// scope, a tunnel) that its association has not. An element that comes over loopback can register loopback addresses
 /// only; whoever wants another machine to reach it connects through an address of that network, or the registrar
 /// runs with the proxy option.
@@ -225,8 +225,8 @@ fn admit_transport(transport: &TransportAddress, client: &Client, proxy: bool) -
 
 /// Whether a registration renews this element, or comes from another one that has drawn the same identifier.
 ///
-/// The RFC has a cause for the clash (RFC 5354 3.12.5) but no rule to tell it from a re-registration (3.1 rule 3). An
-/// element that proved an identity is renewed by that identity alone. Otherwise the link it registered on counts: the
+/// DEPARTS RFC 5352 3.1 rule 3, by which every registration for an element there is would be a re-registration: for
+/// the clash there is a cause (RFC 5354 3.12.5), but no rule to tell it by. An element that proved an identity is renewed by that identity alone. Otherwise the link it registered on counts: the
 /// same link, or a new one after that link is lost, renews. While the link stands, another link renews only if it
 /// names the same user transport, or comes from the same addresses with the same ASAP transport: that is one
 /// endpoint that changed its link before we noticed, and not two.

@@ -3,6 +3,9 @@
 //! Changes are not told one by one: the first marks its pool, and a moment later every subscriber gets the pool as it
 //! is then, at most so many in one go. So a burst costs one message a subscriber, and a large pool with many
 //! subscribers never floods the links.
+//!
+//! DEPARTS RFC 5352 3.3: a response lists not all elements of the pool but as many as were asked for, as one message
+//! holds, and as the asker can reach.
 
 use super::clients::Client;
 use super::{Registrar, Wake};

@@ -415,3 +415,23 @@ fn a_registrar_that_slept_gives_the_elements_a_moment() {
     world.input(Input::Timeout);
     assert_eq!(world.removed(), [(1, Removal::Unreachable)], "but only once");
 }
+
+#[test]
+fn a_timeout_that_comes_early_or_twice_does_nothing() {
+    let (mut world, _) = one(true);
+    for _ in 0..1_000 {
+        world.input(Input::Timeout);
+    }
+    assert_eq!(
+        (world.done().len(), world.registrar.counters().keep_alives_sent),
+        (1, 0),
+        "the response only"
+    );
+    world.pass(ms(451));
+    let sent = world.registrar.counters().keep_alives_sent;
+    for _ in 0..1_000 {
+        world.input(Input::Timeout);
+    }
+    assert_eq!((sent, world.registrar.counters().keep_alives_sent), (1, 1));
+    assert!(world.has("pool", 1));
+}

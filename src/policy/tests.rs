@@ -290,20 +290,21 @@ fn weight_0_in_the_middle_of_weighted_round_robin_gives_the_turns_to_the_others(
     assert_eq!(twelve, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]);
 }
 
-/// Pearson's statistic.
-fn chi_square(seen: &[u32], shares: &[f64]) -> f64 {
-    let (draws, all) = (f64::from(seen.iter().sum::<u32>()), shares.iter().sum::<f64>());
-    let square = |(seen, share): (&u32, &f64)| {
-        let expected = draws * share / all;
-        (f64::from(*seen) - expected).powi(2) / expected
+/// Pearson's statistic, in thousandths.
+fn chi_square(seen: &[u32], shares: &[u64]) -> u128 {
+    let draws: u128 = seen.iter().map(|seen| u128::from(*seen)).sum();
+    let all = u128::from(shares.iter().sum::<u64>());
+    let square = |(seen, share): (&u32, &u64)| {
+        let (seen, expected) = (u128::from(*seen) * all, draws * u128::from(*share));
+        1000 * seen.abs_diff(expected).pow(2) / (expected * all)
     };
     seen.iter().zip(shares).map(square).sum()
 }
 
 /// Its value exceeded by chance once in a thousand times, for 2, 3, 5 degrees of freedom.
-const CHI_SQUARE_2: f64 = 13.8;
-const CHI_SQUARE_3: f64 = 16.3;
-const CHI_SQUARE_5: f64 = 20.5;
+const CHI_SQUARE_2: u128 = 13_800;
+const CHI_SQUARE_3: u128 = 16_300;
+const CHI_SQUARE_5: u128 = 20_500;
 
 fn draw(selector: &mut Selector, items: usize, draws: usize) -> Vec<Vec<u32>> {
     let mut rng = Rng::new(2008);
@@ -327,29 +328,30 @@ fn first_seen<const N: usize>(draws: &[Vec<u32>]) -> [u32; N] {
 fn random_selects_each_as_often() {
     let mut four = pool(PolicyType::Random, &[&[], &[], &[], &[]]);
     let seen: [u32; 4] = first_seen(&draw(&mut four, 1, 40_000));
-    assert!(chi_square(&seen, &[1.0; 4]) < CHI_SQUARE_3, "{seen:?}");
-    assert!(chi_square(&seen, &[1.0, 1.0, 1.0, 1.1]) > CHI_SQUARE_3, "the bound is of use");
+    assert!(chi_square(&seen, &[1; 4]) < CHI_SQUARE_3, "{seen:?}");
+    assert!(chi_square(&seen, &[10, 10, 10, 11]) > CHI_SQUARE_3, "the bound is of use");
 }
 
 #[test]
 fn weighted_random_selects_in_proportion_to_weight() {
     let mut three = pool(PolicyType::WeightedRandom, &[&[1], &[2], &[3]]);
     let seen: [u32; 3] = first_seen(&draw(&mut three, 1, 60_000));
-    assert!(chi_square(&seen, &[1.0, 2.0, 3.0]) < CHI_SQUARE_2, "{seen:?}");
+    assert!(chi_square(&seen, &[1, 2, 3]) < CHI_SQUARE_2, "{seen:?}");
     let mut heavy = pool(PolicyType::WeightedRandom, &[&[u32::MAX], &[u32::MAX / 3], &[u32::MAX]]);
     let seen: [u32; 3] = first_seen(&draw(&mut heavy, 1, 60_000));
-    assert!(chi_square(&seen, &[3.0, 1.0, 3.0]) < CHI_SQUARE_2, "{seen:?}");
+    assert!(chi_square(&seen, &[3, 1, 3]) < CHI_SQUARE_2, "{seen:?}");
 }
 
 #[test]
 fn weighted_random_draws_the_rest_of_a_list_by_the_weights_left() {
-    let weights = [1.0, 2.0, 5.0];
+    let weights = [1, 2, 5];
     let mut three = pool(PolicyType::WeightedRandom, &[&[1], &[2], &[5]]);
     let (mut orders, mut shares, mut seen) = (Vec::new(), Vec::new(), [0; 6]);
     for first in 0..3 {
         for second in (0..3).filter(|second| *second != first) {
             orders.push((first as u32, second as u32));
-            shares.push(weights[first] / 8.0 * weights[second] / (8.0 - weights[first]));
+            // In parts of 8 * 42, where 42 is a multiple of what each first one leaves.
+            shares.push(weights[first] * weights[second] * 42 / (8 - weights[first]));
         }
     }
     for drawn in draw(&mut three, 2, 60_000) {
@@ -363,11 +365,11 @@ fn randomized_least_used_selects_in_proportion_to_what_the_load_leaves() {
     let mut four = pool(PolicyType::RandomizedLeastUsed, &[&[0], &[HALF], &[HALF + HALF / 2], &[u32::MAX]]);
     let seen: [u32; 4] = first_seen(&draw(&mut four, 1, 60_000));
     assert_eq!(seen[3], 0);
-    assert!(chi_square(&seen[..3], &[4.0, 2.0, 1.0]) < CHI_SQUARE_2, "{seen:?}");
+    assert!(chi_square(&seen[..3], &[4, 2, 1]) < CHI_SQUARE_2, "{seen:?}");
     four.set(0, &Policy::new(PolicyType::RandomizedLeastUsed, &[HALF]));
     four.remove(2);
     let seen: [u32; 2] = first_seen(&draw(&mut four, 1, 10_000));
-    assert!(chi_square(&seen, &[1.0, 1.0]) < CHI_SQUARE_2, "{seen:?}");
+    assert!(chi_square(&seen, &[1, 1]) < CHI_SQUARE_2, "{seen:?}");
 }
 
 #[test]
@@ -380,7 +382,7 @@ fn a_lottery_with_ineligible_elements_is_one_without_them() {
         five.select_among(1, &mut rng, |slot| slot % 2 == 0, &mut out);
         seen[out[0] as usize / 2] += 1;
     }
-    assert!(chi_square(&seen, &[1.0, 2.0, 3.0]) < CHI_SQUARE_2, "{seen:?}");
+    assert!(chi_square(&seen, &[1, 2, 3]) < CHI_SQUARE_2, "{seen:?}");
     let seen: [u32; 5] = first_seen(&draw(&mut five, 1, 30_000));
     assert!(seen[1] > 14_000 && seen[3] > 14_000, "they are back: {seen:?}");
 }
@@ -414,7 +416,7 @@ fn users_take_random_elements_of_those_told() {
     ] {
         let mut told = fill(Selector::for_user(policy_type), policy_type, values);
         let seen: [u32; 3] = first_seen(&draw(&mut told, 1, 30_000));
-        assert!(chi_square(&seen, &[1.0; 3]) < CHI_SQUARE_2, "{policy_type:?} {seen:?}");
+        assert!(chi_square(&seen, &[1; 3]) < CHI_SQUARE_2, "{policy_type:?} {seen:?}");
     }
 }
 

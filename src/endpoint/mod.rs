@@ -51,7 +51,7 @@ pub struct Offer {
     pub life: RegistrationLife,
     /// How often it is renewed; none: T4 as the life gives it.
     pub renewal: Option<Duration>,
-    /// Where users reach it.
+    /// Where users reach it. An unspecified address becomes ours on the link to the registrar.
     pub user_transport: TransportAddress,
     /// Its policy and policy values.
     pub policy: Policy,

@@ -374,13 +374,15 @@ impl Registrations {
             LinkKind::Tcp => self.listener.as_ref().and_then(|l| on_this_link(l, home.local)),
             LinkKind::Sctp | LinkKind::Udp => None,
         };
+        let user_transport = on_this_link(&element.offer.user_transport, home.local)
+            .unwrap_or_else(|| element.offer.user_transport.clone());
         let message = AsapMessage::Registration(Registration {
             handle: element.offer.handle.clone(),
             element: PoolElement {
                 id: element.offer.id,
                 home: home.home.server,
                 life: element.offer.life,
-                user_transport: element.offer.user_transport.clone(),
+                user_transport,
                 policy: element.offer.policy,
                 asap_transport,
                 capabilities: Some(element.offer.capabilities),
@@ -437,11 +439,14 @@ fn t4(offer: &Offer) -> Duration {
     offer.renewal.unwrap_or(by_life).max(SHORTEST_T4)
 }
 
-/// The listener as the registrar at the other end can reach it: an unspecified address becomes ours on the link.
-fn on_this_link(listener: &TransportAddress, local: Option<IpAddr>) -> Option<TransportAddress> {
-    match listener {
+/// A transport as the other end of the link can reach it: an unspecified address becomes ours on the link.
+fn on_this_link(transport: &TransportAddress, local: Option<IpAddr>) -> Option<TransportAddress> {
+    match transport {
         TransportAddress::Tcp { port, transport_use, address } if address.is_unspecified() => {
             Some(TransportAddress::Tcp { port: *port, transport_use: *transport_use, address: local? })
+        }
+        TransportAddress::Udp { port, address } if address.is_unspecified() => {
+            Some(TransportAddress::Udp { port: *port, address: local? })
         }
         other => Some(other.clone()),
     }

@@ -1,5 +1,5 @@
 //! Sets of descriptors that are a descriptor themselves (epoll), waiting for a few descriptors at once (poll),
-//! and what a library has to know of processes: forks, and threads that take no signals.
+//! and what is to be done around a fork.
 
 use crate::runtime::poller::Interest;
 use std::io;
@@ -92,20 +92,6 @@ pub fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<u
     Ok(n as usize)
 }
 
-/// Runs `start` with all signals blocked, so that a thread started in it gets none: they are the application's.
-pub fn without_signals<R>(start: impl FnOnce() -> R) -> R {
-    // SAFETY: both masks are initialised by the calls that fill them, and outlive their uses.
-    unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        let mut before = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let result = start();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result
-    }
-}
-
 /// What is to be done around a fork, in the thread that forks.
 #[derive(Clone, Copy, Debug)]
 pub struct ForkHooks {
@@ -186,20 +172,5 @@ mod tests {
         assert!(!readable(number));
         set.set(b.as_raw_fd(), 8, READ).unwrap();
         assert!(readable(number));
-    }
-
-    #[test]
-    fn a_thread_started_without_signals_has_all_of_them_blocked() {
-        let blocked = without_signals(|| {
-            std::thread::spawn(|| {
-                // SAFETY: reads the mask of this thread into an initialised set.
-                unsafe {
-                    let mut mask = std::mem::zeroed::<libc::sigset_t>();
-                    libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask);
-                    libc::sigismember(&raw const mask, libc::SIGTERM) == 1
-                }
-            })
-        });
-        assert!(blocked.join().unwrap());
     }
 }

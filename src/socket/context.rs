@@ -11,10 +11,10 @@ use crate::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
 };
 use crate::machine::{Destination, Effect, Input, LinkKind, Machine, Protocol};
-use crate::runtime::driver::{Driver, DriverConfig, Remote};
+use crate::runtime;
+use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::multicast::Multicast;
 use crate::runtime::poller::PollPoller;
-use crate::runtime::{self, readiness};
 use crate::timer::Timers;
 use crate::types::{Addresses, PeId, PoolHandle, Time, TransportAddress, TransportUse};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -22,7 +22,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The port of ASAP (RFC 5352 9.2).
@@ -44,7 +43,7 @@ pub struct Context {
 #[derive(Debug)]
 struct Shared {
     remote: Remote<Background>,
-    thread: Guarded<Option<JoinHandle<()>>>,
+    thread: Guarded<Option<Thread>>,
     era: Era,
     session: SessionConfig,
     call_timeout: Duration,
@@ -111,14 +110,8 @@ impl Context {
             }));
         }
         let remote = driver.remote();
-        let work = move || {
-            let told = &mut |background: &mut Background, now, event| background.on_event(now, event);
-            if let Err(e) = driver.run(told) {
-                log::error!("the background thread has failed: {e}");
-            }
-        };
-        let builder = std::thread::Builder::new().name("asap".to_owned());
-        let thread = readiness::without_signals(|| builder.spawn(work))
+        let told = |background: &mut Background, now, event| background.on_event(now, event);
+        let thread = driver::spawn(driver, "asap", told)
             .map_err(|e| errors::system("cannot start the background thread", &e))?;
         Ok(Context {
             shared: Arc::new(Shared {
@@ -213,8 +206,8 @@ impl Shared {
         }
         if let Some(thread) = thread {
             self.remote.stop();
-            if thread.join().is_err() {
-                log::error!("the background thread has panicked");
+            if let Err(e) = thread.join() {
+                log::error!("the background thread has failed: {e}");
             }
         }
     }
@@ -527,8 +520,14 @@ impl Background {
                     }
                 }
                 Some(Asker::Watch(signal)) => {
-                    if let Some(signal) = signal.upgrade() {
-                        signal.post_pool(outcome.ok().map(Arc::new));
+                    let pool = match outcome {
+                        Ok(resolution) => Some(Some(Arc::new(resolution))),
+                        Err(RequestFailure::UnknownPool) => Some(None),
+                        // The subscription goes on trying.
+                        Err(_) => None,
+                    };
+                    if let (Some(pool), Some(signal)) = (pool, signal.upgrade()) {
+                        signal.post_pool(pool);
                     }
                 }
                 None => {}

@@ -2,9 +2,10 @@
 
 use super::Result;
 use super::call::Socket;
+use super::context::Context;
 use super::errors;
 use super::fork::Guarded;
-use crate::socket::context::Context;
+
 use std::os::fd::RawFd;
 use std::sync::Arc;
 

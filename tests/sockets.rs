@@ -1,0 +1,851 @@
+//! Sockets over loopback with a registrar in this process: what a program sees of connecting, failing over, accepting, polling,
+//! forking. Tests run one at a time: some count the descriptors of the process, some fork.
+
+use asap::config::{Limits, Profile, RegistrarConfig};
+use asap::machine::{LinkKind, Protocol};
+use asap::policy::{Policy, PolicyType};
+use asap::registrar::Registrar;
+use asap::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
+use asap::runtime::poller::PollPoller;
+use asap::socket::{
+    self, Change, Context, Incoming, Kind, Notification, Options, Outgoing, SocketOptions, Wait,
+};
+use asap::types::{PeId, PoolHandle, ServerId, TransportAddress, TransportUse};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
+const SHORT: Wait = Wait::For(Duration::from_millis(30));
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    let _ = env_logger::builder().is_test(true).try_init();
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A registrar of its own thread.
+struct Registry {
+    at: SocketAddr,
+    remote: Remote<Registrar>,
+    thread: Option<Thread>,
+}
+
+impl Registry {
+    fn start() -> Registry {
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let limits = Limits::default();
+        let transport =
+            TransportAddress::Tcp { port: 3863, transport_use: TransportUse::DataOnly, address: local.ip() };
+        let registrar = Registrar::new(
+            ServerId::new(1).unwrap(),
+            RegistrarConfig::new(Profile::Lan),
+            limits.clone(),
+            7,
+            vec![transport],
+            false,
+            Vec::new(),
+        );
+        let config =
+            DriverConfig { listeners: vec![(LinkKind::Tcp, Protocol::Asap, local)], multicast: None, limits };
+        let driver = Driver::new(registrar, Box::new(PollPoller::default()), config).unwrap();
+        let at = driver.local_addresses()[0];
+        let remote = driver.remote();
+        let thread = driver::spawn(driver, "registrar", |_, _, _| ()).unwrap();
+        Registry { at, remote, thread: Some(thread) }
+    }
+
+    fn options(&self) -> Options {
+        Options { registrars: vec![vec![self.at]], no_announcements: true, ..Options::default() }
+    }
+
+    fn context(&self) -> Context {
+        Context::start(&self.options()).unwrap()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.remote.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn pool(name: &str) -> PoolHandle {
+    PoolHandle::new(name.as_bytes()).unwrap()
+}
+
+fn text(sd: RawFd, message: &str) -> socket::Result<usize> {
+    socket::send(sd, message.as_bytes(), &Outgoing::default(), PATIENCE)
+}
+
+fn to_session(session: u32) -> Outgoing {
+    Outgoing { session, ..Outgoing::default() }
+}
+
+/// What comes next: data as text.
+#[derive(Debug, PartialEq)]
+enum Got {
+    Text(u32, String),
+    Cookie(u32, String),
+    Note(Notification),
+    End,
+}
+
+fn receive(sd: RawFd, wait: Wait) -> socket::Result<Got> {
+    let mut buffer = vec![0; 70_000];
+    Ok(match socket::receive(sd, &mut buffer, false, wait)? {
+        Incoming::Data { bytes, session, .. } => {
+            Got::Text(session, String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+        }
+        Incoming::CookieEcho { bytes, session } => {
+            Got::Cookie(session, String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+        }
+        Incoming::Notification(note) => Got::Note(note),
+        Incoming::End => Got::End,
+        other => panic!("{other:?}"),
+    })
+}
+
+fn reply(sd: RawFd) -> String {
+    match receive(sd, PATIENCE).unwrap() {
+        Got::Text(_, text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An element in a context of its own that answers "name:message", gives its state (what came so far) as cookie, and goes on from
+/// a cookie that comes back. `die` closes its connections without a word, as the kernel does for a killed process.
+struct Server {
+    name: String,
+    id: PeId,
+    sd: RawFd,
+    context: Context,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(registry: &Registry, handle: &PoolHandle, name: &str) -> Server {
+        let context = registry.context();
+        let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+        let policy = Policy::ROUND_ROBIN;
+        let id =
+            socket::register(sd, handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, own) = (stop.clone(), name.to_owned());
+        let thread = std::thread::spawn(move || serve(sd, &own, &told));
+        Server { name: name.to_owned(), id, sd, context, stop, thread: Some(thread) }
+    }
+
+    /// As if the process had been killed: every connection ends without the end of the session.
+    fn die(mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap();
+        let sessions: Vec<u32> = (1..4096).collect();
+        for session in sessions {
+            let how = Outgoing { session, abort: true, ..Outgoing::default() };
+            let _ = socket::send(self.sd, &[], &how, Wait::No);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.context.close();
+    }
+}
+
+fn serve(sd: RawFd, name: &str, stop: &AtomicBool) {
+    let mut state = std::collections::BTreeMap::<u32, String>::new();
+    while !stop.load(Ordering::SeqCst) {
+        match receive(sd, SHORT) {
+            Ok(Got::Text(session, text)) => {
+                let all = state.entry(session).or_default();
+                all.push_str(&text);
+                let _ = socket::send_cookie(sd, all.as_bytes(), session, PATIENCE);
+                let answer = format!("{name}:{all}");
+                let _ = socket::send(sd, answer.as_bytes(), &to_session(session), PATIENCE);
+            }
+            Ok(Got::Cookie(session, cookie)) => {
+                state.insert(session, cookie);
+            }
+            Ok(Got::Note(Notification::SessionAdd { session } | Notification::SessionRemove { session })) => {
+                state.remove(&session);
+            }
+            Ok(Got::Note(_)) => {}
+            Ok(Got::End) => return,
+            Err(e) if e.errno == libc::EAGAIN => {}
+            Err(e) if e.errno == libc::EBADF => return,
+            Err(e) => panic!("{}", e.what),
+        }
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} does not come about");
+        std::thread::yield_now();
+    }
+}
+
+fn readable(sd: RawFd, wait: Duration) -> bool {
+    let mut fds = [libc::pollfd { fd: sd, events: libc::POLLIN, revents: 0 }];
+    asap::runtime::readiness::wait(&mut fds, Some(wait)).unwrap() == 1
+}
+
+#[test]
+fn a_client_talks_to_a_pool_and_both_sides_end_in_order() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Echo");
+    let context = registry.context();
+    let element = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    let id =
+        socket::register(element, &handle, &policy, Duration::from_secs(30), Some(PeId(77)), true, PATIENCE);
+    assert_eq!(id.unwrap(), PeId(77));
+    assert_eq!(socket::local_name(element).unwrap(), (handle.clone(), PeId(77)));
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    assert_eq!(socket::peer_name(user).unwrap(), (handle.clone(), Some(PeId(77))));
+    assert_eq!(text(user, "hello").unwrap(), 5);
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "hello".into()));
+    socket::send(element, b"world", &to_session(1), PATIENCE).unwrap();
+    assert_eq!(receive(user, PATIENCE).unwrap(), Got::Text(1, "world".into()));
+    socket::close(user).unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::Shutdown { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionRemove { session: 1 }));
+    let gone = socket::send(element, b"?", &to_session(1), PATIENCE).unwrap_err();
+    assert_eq!(gone.errno, libc::ENOTCONN, "{}", gone.what);
+    socket::deregister(element, PATIENCE).unwrap();
+    let e = context.resolve(&handle, None, Duration::ZERO, PATIENCE).unwrap_err();
+    assert_eq!(e.errno, libc::ENOENT, "{}", e.what);
+    context.close();
+}
+
+#[test]
+fn the_application_moves_a_session_on_and_the_cookie_goes_along() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Failover");
+    let first = Server::start(&registry, &handle, "a");
+    let second = Server::start(&registry, &handle, "b");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "1").unwrap();
+    let one = reply(user);
+    assert!(socket::has_cookie(user).unwrap());
+    let (present, other) = if one == "a:1" { (first, second) } else { (second, first) };
+    let (failed, survivor) = (present.id, other.id);
+    assert_eq!(socket::peer_name(user).unwrap().1, Some(failed));
+    present.die();
+    let necessary = Got::Note(Notification::FailoverNecessary { session: 1, has_cookie: true });
+    assert_eq!(receive(user, PATIENCE).unwrap(), necessary);
+    assert_eq!(receive(user, PATIENCE).unwrap(), necessary, "it is said until something is done about it");
+    let e = text(user, "2").unwrap_err();
+    assert_eq!(e.errno, libc::EPIPE, "{}", e.what);
+    socket::force_failover(user, true, Duration::ZERO, PATIENCE).unwrap();
+    let complete = Got::Note(Notification::FailoverComplete { session: 1, has_cookie: true });
+    assert_eq!(receive(user, PATIENCE).unwrap(), complete);
+    assert_eq!(socket::peer_name(user).unwrap().1, Some(survivor));
+    text(user, "2").unwrap();
+    assert_eq!(reply(user), format!("{}:12", other.name));
+    context.close();
+}
+
+fn automatic(sd: RawFd) {
+    let mut options: SocketOptions = socket::socket_options(sd).unwrap();
+    options.session.automatic_failover = true;
+    socket::set_socket_options(sd, &options).unwrap();
+}
+
+#[test]
+fn a_session_moves_on_by_itself_and_the_callback_is_told() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Automatic");
+    let first = Server::start(&registry, &handle, "a");
+    let second = Server::start(&registry, &handle, "b");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    automatic(user);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = told.clone();
+    let callback: socket::FailoverCallback = Arc::new(move |sd, failover| {
+        // It may call the library.
+        assert!(socket::has_cookie(sd).unwrap());
+        telling.lock().unwrap().push(*failover);
+    });
+    socket::set_failover_callback(user, Some(callback)).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "1").unwrap();
+    let (present, other) = if reply(user) == "a:1" { (first, second) } else { (second, first) };
+    let failed = present.id;
+    present.die();
+    let necessary = Got::Note(Notification::FailoverNecessary { session: 1, has_cookie: true });
+    let complete = Got::Note(Notification::FailoverComplete { session: 1, has_cookie: true });
+    assert_eq!(receive(user, PATIENCE).unwrap(), necessary);
+    assert_eq!(receive(user, PATIENCE).unwrap(), complete);
+    text(user, "2").unwrap();
+    assert_eq!(reply(user), format!("{}:12", other.name));
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].from, told[0].to, told[0].has_cookie), (Some(failed), other.id, true));
+    println!("gap {:?}", told[0].gap);
+    context.close();
+}
+
+#[test]
+fn a_stream_element_accepts_and_a_stream_user_gets_no_notifications() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Stream");
+    let context = registry.context();
+    let element = context.socket(libc::AF_INET, Kind::Stream, 0).unwrap();
+    let early = socket::accept(element, Wait::No).unwrap_err();
+    assert_eq!(early.errno, libc::EINVAL);
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    assert_eq!(socket::accept(element, SHORT).unwrap_err().errno, libc::EAGAIN);
+    let user = context.socket(0, Kind::Stream, 0).unwrap();
+    let accepting = std::thread::spawn(move || socket::accept(element, PATIENCE).unwrap());
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let session = accepting.join().unwrap();
+    text(user, "hello").unwrap();
+    assert_eq!(reply(session), "hello");
+    text(session, "world").unwrap();
+    assert_eq!(reply(user), "world");
+    socket::send_cookie(session, b"state", 0, PATIENCE).unwrap();
+    socket::close(session).unwrap();
+    assert_eq!(receive(user, PATIENCE).unwrap(), Got::End);
+    assert_eq!(receive(user, PATIENCE).unwrap(), Got::End);
+    assert_eq!(text(user, "?").unwrap_err().errno, libc::EPIPE);
+    // A second session on the same socket; its element breaks it off.
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let session = socket::accept(element, PATIENCE).unwrap();
+    text(user, "hello").unwrap();
+    assert_eq!(reply(session), "hello");
+    let abort = Outgoing { abort: true, ..Outgoing::default() };
+    socket::send(session, &[], &abort, PATIENCE).unwrap();
+    let lost = receive(user, PATIENCE).unwrap_err();
+    assert_eq!(lost.errno, libc::ECONNRESET, "{}", lost.what);
+    context.close();
+}
+
+#[test]
+fn the_descriptor_stays_the_same_for_epoll_poll_and_select_through_a_failover() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Outer");
+    let first = Server::start(&registry, &handle, "a");
+    let second = Server::start(&registry, &handle, "b");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let outer = asap::runtime::readiness::ReadySet::new().unwrap();
+    let read = asap::runtime::poller::Interest { read: true, write: false };
+    outer.set(user, 5, read).unwrap();
+    let long = Duration::from_secs(20);
+    let quiet = |when: &str| {
+        // Whatever is left over of earlier events may need calls that find nothing.
+        until(when, || {
+            let empty = matches!(receive(user, Wait::No), Err(e) if e.errno == libc::EAGAIN);
+            empty && !readable(outer.fd(), Duration::ZERO) && !readable(user, Duration::ZERO)
+        });
+    };
+    let wakes = |what: &str| {
+        assert!(readable(outer.fd(), long), "outer epoll: {what}");
+        assert!(readable(user, long), "poll: {what}");
+        // SAFETY: the set is initialised by FD_ZERO and outlives the call.
+        unsafe {
+            let mut set = std::mem::zeroed::<libc::fd_set>();
+            libc::FD_ZERO(&mut set);
+            libc::FD_SET(user, &mut set);
+            let mut none = libc::timeval { tv_sec: 0, tv_usec: 0 };
+            let n = libc::select(user + 1, &mut set, std::ptr::null_mut(), std::ptr::null_mut(), &mut none);
+            assert_eq!(n, 1, "select: {what}");
+        }
+        let mut tokens = Vec::new();
+        outer.ready(&mut tokens);
+        assert_eq!(tokens, [5]);
+    };
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    quiet("rest after connecting");
+    text(user, "1").unwrap();
+    wakes("data");
+    let (present, other) = if reply(user) == "a:1" { (first, second) } else { (second, first) };
+    quiet("rest after data");
+    present.die();
+    wakes("failure");
+    assert!(matches!(receive(user, PATIENCE).unwrap(), Got::Note(Notification::FailoverNecessary { .. })));
+    wakes("failure is still there");
+    socket::force_failover(user, false, Duration::ZERO, PATIENCE).unwrap();
+    wakes("the failover is complete");
+    assert!(matches!(receive(user, PATIENCE).unwrap(), Got::Note(Notification::FailoverComplete { .. })));
+    quiet("rest after the failover");
+    text(user, "2").unwrap();
+    wakes("data of the new element");
+    assert_eq!(reply(user), format!("{}:12", other.name));
+    context.close();
+}
+
+#[test]
+fn closing_wakes_a_blocked_call() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Close");
+    let server = Server::start(&registry, &handle, "a");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let entered = Arc::new(AtomicUsize::new(0));
+    let blocked: Vec<_> = (0..4)
+        .map(|_| {
+            let entered = entered.clone();
+            std::thread::spawn(move || {
+                entered.fetch_add(1, Ordering::SeqCst);
+                receive(user, Wait::Forever)
+            })
+        })
+        .collect();
+    until("threads have started", || entered.load(Ordering::SeqCst) == 4);
+    socket::close(user).unwrap();
+    for thread in blocked {
+        assert_eq!(thread.join().unwrap().unwrap_err().errno, libc::EBADF);
+    }
+    assert_eq!(socket::close(user).unwrap_err().errno, libc::EBADF);
+    drop(server);
+    context.close();
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let context = registry.context();
+    let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let errno = |result: socket::Result<()>| result.unwrap_err().errno;
+    assert_eq!(errno(socket::connect(sd, &pool("Nobody"), Duration::ZERO, PATIENCE)), libc::ENOENT);
+    assert_eq!(
+        errno(socket::connect(sd, &pool(&"x".repeat(1025)), Duration::ZERO, PATIENCE)),
+        libc::ENAMETOOLONG
+    );
+    assert_eq!(receive(sd, PATIENCE).unwrap_err().errno, libc::ENOTCONN);
+    assert_eq!(text(sd, "?").unwrap_err().errno, libc::ENOTCONN);
+    assert_eq!(errno(socket::force_failover(sd, false, Duration::ZERO, PATIENCE)), libc::ENOTCONN);
+    assert_eq!(errno(socket::deregister(sd, PATIENCE)), libc::EINVAL);
+    assert_eq!(errno(socket::close(12345)), libc::EBADF);
+    assert_eq!(errno(socket::close(-1)), libc::EBADF);
+    assert_eq!(context.socket(0, Kind::Stream, libc::IPPROTO_SCTP).unwrap_err().errno, libc::EPROTONOSUPPORT);
+    assert_eq!(context.socket(99, Kind::Stream, 0).unwrap_err().errno, libc::EAFNOSUPPORT);
+    // A pool of another policy.
+    let handle = pool("Policy");
+    let first = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let renewal = Duration::from_secs(30);
+    socket::register(first, &handle, &Policy::ROUND_ROBIN, renewal, Some(PeId(1)), true, PATIENCE).unwrap();
+    let refused =
+        socket::register(sd, &handle, &Policy::new(PolicyType::Random, &[]), renewal, None, true, PATIENCE)
+            .unwrap_err();
+    assert_eq!(refused.errno, libc::EINVAL);
+    assert!(refused.what.contains("policy"), "{}", refused.what);
+    assert_eq!(errno(socket::local_name(sd).map(|_| ())), libc::EINVAL);
+    let again = socket::bind(first, &[]).unwrap_err();
+    assert_eq!(again.errno, libc::EINVAL);
+    assert_eq!(errno(socket::connect(first, &handle, Duration::ZERO, PATIENCE)), libc::EOPNOTSUPP);
+    // Nobody listens where this element says.
+    let dead = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::bind(dead, &["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let at = socket::local_address(dead).unwrap();
+    socket::close(dead).unwrap();
+    let ghost = asap::types::PoolElement {
+        id: PeId(5),
+        home: None,
+        life: asap::types::RegistrationLife::Seconds(30),
+        user_transport: TransportAddress::Tcp {
+            port: at.port(),
+            transport_use: TransportUse::DataOnly,
+            address: at.ip(),
+        },
+        policy: Policy::ROUND_ROBIN,
+        asap_transport: None,
+        capabilities: None,
+    };
+    assert_eq!(context.register_element(&pool("Ghost"), ghost, PATIENCE).unwrap(), PeId(5));
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let refused = socket::connect(user, &pool("Ghost"), Duration::ZERO, PATIENCE).unwrap_err();
+    assert_eq!(refused.errno, libc::ECONNREFUSED, "{}", refused.what);
+    context.deregister_element(&pool("Ghost"), PeId(5), PATIENCE).unwrap();
+    context.close();
+    assert_eq!(errno(socket::close(sd)), libc::EBADF, "closing the context closes its descriptors");
+}
+
+#[test]
+fn without_registrar_the_error_names_what_was_tried() {
+    let _alone = alone();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = Options {
+        registrars: vec![vec![nobody]],
+        no_announcements: true,
+        call_timeout: Some(Duration::from_millis(800)),
+        ..Options::default()
+    };
+    let context = Context::start(&options).unwrap();
+    let start = Instant::now();
+    let failed = context.resolve(&pool("Any"), None, Duration::ZERO, Wait::Default).unwrap_err();
+    assert_eq!(failed.errno, libc::EHOSTUNREACH, "{}", failed.what);
+    assert!(failed.what.contains(&nobody.to_string()), "{}", failed.what);
+    assert!(failed.what.contains("asap-registrar"), "{}", failed.what);
+    let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let failed = socket::connect(sd, &pool("Any"), Duration::ZERO, Wait::Default).unwrap_err();
+    assert!([libc::EHOSTUNREACH, libc::ETIMEDOUT].contains(&failed.errno), "{}", failed.what);
+    let renewal = Duration::from_secs(30);
+    let failed = socket::register(sd, &pool("Any"), &Policy::ROUND_ROBIN, renewal, None, true, Wait::Default)
+        .unwrap_err();
+    assert_eq!(failed.errno, libc::EHOSTUNREACH, "{}", failed.what);
+    println!("three calls without registrar: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(12));
+    context.close();
+}
+
+#[test]
+fn a_watch_tells_each_change_once() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Watched");
+    let context = registry.context();
+    let watch = context.watch(&handle).unwrap();
+    assert_eq!(socket::next_change(watch, PATIENCE).unwrap(), Change::UpToDate);
+    let server = Server::start(&registry, &handle, "a");
+    assert!(readable(watch, Duration::from_secs(20)));
+    match socket::next_change(watch, PATIENCE).unwrap() {
+        Change::Added(element) => assert_eq!(element.id, server.id),
+        other => panic!("{other:?}"),
+    }
+    let id = server.id;
+    drop(server);
+    assert_eq!(socket::next_change(watch, PATIENCE).unwrap(), Change::Removed(id));
+    assert_eq!(socket::next_change(watch, SHORT).unwrap_err().errno, libc::EAGAIN);
+    context.close();
+}
+
+#[test]
+fn poll_translates_both_directions_and_takes_ordinary_descriptors() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Poll");
+    let server = Server::start(&registry, &handle, "a");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let entry = |fd, events| libc::pollfd { fd, events, revents: 0 };
+    let mut fds = [entry(user, libc::POLLIN | libc::POLLOUT), entry(far.as_raw_fd(), libc::POLLIN)];
+    assert_eq!(socket::poll(&mut fds, PATIENCE).unwrap(), 1);
+    assert_eq!((fds[0].revents, fds[1].revents), (libc::POLLOUT, 0));
+    fds[0].events = libc::POLLIN;
+    assert_eq!(socket::poll(&mut fds, SHORT).unwrap(), 0);
+    near.write_all(b"x").unwrap();
+    assert_eq!(socket::poll(&mut fds, PATIENCE).unwrap(), 1);
+    assert_eq!((fds[0].revents, fds[1].revents), (0, libc::POLLIN));
+    text(user, "1").unwrap();
+    until("both are readable", || {
+        socket::poll(&mut fds, PATIENCE).unwrap();
+        (fds[0].revents, fds[1].revents) == (libc::POLLIN, libc::POLLIN)
+    });
+    assert_eq!(reply(user), "a:1");
+    drop(server);
+    context.close();
+}
+
+#[test]
+fn a_sender_that_is_not_read_gets_eagain_and_is_woken_when_it_may_go_on() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Full");
+    let context = registry.context();
+    let element = context.socket(0, Kind::Stream, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    let user = context.socket(0, Kind::Stream, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let session = socket::accept(element, PATIENCE).unwrap();
+    let message = vec![b'x'; 65_000];
+    let mut sent = 0;
+    loop {
+        match socket::send(user, &message, &Outgoing::default(), Wait::No) {
+            Ok(n) => {
+                assert_eq!(n, message.len());
+                sent += 1;
+            }
+            // The framing may still be agreed on.
+            Err(e) if sent == 0 => {
+                assert_eq!(e.errno, libc::EAGAIN);
+                assert!(receive(session, Wait::No).is_err());
+            }
+            Err(e) => {
+                assert_eq!(e.errno, libc::EAGAIN, "{}", e.what);
+                break;
+            }
+        }
+        assert!(sent < 100_000, "nothing holds the sender back");
+    }
+    assert!(!readable(user, Duration::ZERO));
+    // The end of the last message is still with the sender.
+    for _ in 0..sent - 1 {
+        assert_eq!(reply(session).len(), message.len());
+    }
+    assert!(readable(user, Duration::from_secs(20)), "it may go on");
+    assert_eq!(socket::send(user, &message, &Outgoing::default(), Wait::No).unwrap(), message.len());
+    let closing = std::thread::spawn(move || socket::close(user));
+    for _ in 0..2 {
+        assert_eq!(reply(session).len(), message.len());
+    }
+    closing.join().unwrap().unwrap();
+    assert_eq!(receive(session, PATIENCE).unwrap(), Got::End);
+    context.close();
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn nothing_is_left_after_close_and_cleanup() {
+    let _alone = alone();
+    let before = (descriptors(), threads());
+    for round in 0..3 {
+        let registry = Registry::start();
+        let handle = pool("Leak");
+        socket::initialize(&registry.options()).unwrap();
+        socket::initialize(&registry.options()).unwrap();
+        let server = Server::start(&registry, &handle, "a");
+        let visit = || {
+            let user = socket::socket(0, Kind::SeqPacket, 0).unwrap();
+            socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+            text(user, "1").unwrap();
+            assert_eq!(reply(user), "a:1");
+            socket::close(user).unwrap();
+        };
+        // What is made when first needed is made now.
+        visit();
+        let inside = descriptors();
+        (0..5).for_each(|_| visit());
+        until("the element has closed them, too", || descriptors() <= inside);
+        let left = socket::socket(0, Kind::SeqPacket, 0).unwrap();
+        socket::connect(left, &handle, Duration::ZERO, PATIENCE).unwrap();
+        socket::cleanup();
+        socket::cleanup();
+        assert_eq!(socket::close(left).unwrap_err().errno, libc::EBADF);
+        let late = socket::socket(0, Kind::SeqPacket, 0).unwrap_err();
+        assert_eq!(late.errno, libc::EACCES);
+        drop(server);
+        drop(registry);
+        assert_eq!((descriptors(), threads()), before, "round {round}");
+    }
+}
+
+/// Runs `work` in a forked child; its result, true or false, is for `joined` to find out.
+fn forked(work: impl FnOnce() -> bool) -> libc::pid_t {
+    // SAFETY: the child calls this library and ends without returning into the test.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                libc::_exit(if matches!(result, Ok(true)) { 0 } else { 1 });
+            }
+            child => child,
+        }
+    }
+}
+
+fn joined(child: libc::pid_t) -> bool {
+    let mut status = 0;
+    let mut result = 0;
+    until("the child has ended", || {
+        // SAFETY: `status` outlives the call.
+        result = unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) };
+        result != 0
+    });
+    result == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+}
+
+#[test]
+fn a_forked_child_serves_the_session_its_parent_accepted() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Fork");
+    let context = registry.context();
+    let element = context.socket(0, Kind::Stream, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    // The clients are in a child, too: nothing of them is shared.
+    let options = registry.options();
+    let asked = handle.clone();
+    let clients = forked(move || {
+        socket::initialize(&options).unwrap();
+        for n in 0..3 {
+            let user = socket::socket(0, Kind::SeqPacket, 0).unwrap();
+            socket::connect(user, &asked, Duration::ZERO, PATIENCE).unwrap();
+            text(user, &format!("{n}")).unwrap();
+            assert_eq!(reply(user), format!("child:{n}"));
+            assert_eq!(receive(user, PATIENCE).unwrap(), Got::Note(Notification::Shutdown { session: 1 }));
+            assert_eq!(receive(user, PATIENCE).unwrap(), Got::End);
+            socket::close(user).unwrap();
+        }
+        socket::cleanup();
+        true
+    });
+    for _ in 0..3 {
+        let session = socket::accept(element, PATIENCE).unwrap();
+        let inherited = context.clone();
+        let asked = handle.clone();
+        let child = forked(move || {
+            socket::close(element).unwrap();
+            let before = inherited.resolve(&asked, None, Duration::ZERO, PATIENCE).unwrap_err();
+            assert_eq!(before.errno, libc::ENOTSUP);
+            let text = reply(session);
+            socket::send(session, format!("child:{text}").as_bytes(), &Outgoing::default(), PATIENCE)
+                .unwrap();
+            socket::close(session).unwrap();
+            true
+        });
+        socket::close(session).unwrap();
+        assert!(joined(child), "the child that serves");
+        let elements = context.resolve(&handle, None, Duration::ZERO, PATIENCE).unwrap();
+        assert_eq!(elements.len(), 1, "the child has taken nothing out of the pool");
+    }
+    assert!(joined(clients), "the clients");
+    context.close();
+}
+
+#[test]
+fn a_forked_childs_session_fails_over_to_the_elements_already_known() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("ForkFailover");
+    let servers = [Server::start(&registry, &handle, "a"), Server::start(&registry, &handle, "b")];
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "1").unwrap();
+    let first = reply(user);
+    let child = forked(move || {
+        assert_eq!(receive(user, Wait::No).unwrap_err().errno, libc::EAGAIN);
+        assert!(!readable(user, Duration::ZERO));
+        socket::force_failover(user, false, Duration::ZERO, PATIENCE).unwrap();
+        assert!(readable(user, Duration::ZERO), "its own descriptor tells of its own events");
+        assert!(matches!(receive(user, PATIENCE).unwrap(), Got::Note(Notification::FailoverComplete { .. })));
+        text(user, "2").unwrap();
+        let second = reply(user);
+        socket::close(user).unwrap();
+        second.ends_with(":12") && second[..1] != first[..1]
+    });
+    assert!(joined(child));
+    assert!(socket::has_cookie(user).is_ok());
+    drop(servers);
+    context.close();
+}
+
+#[test]
+fn a_thousand_resolutions_at_once_are_all_answered() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Storm");
+    let server = Server::start(&registry, &handle, "a");
+    let context = registry.context();
+    let start = Instant::now();
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..1000 {
+            scope.spawn(|| {
+                let elements = context.resolve(&handle, None, Duration::ZERO, PATIENCE).unwrap();
+                assert_eq!(elements[0].id, server.id);
+                answered.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    println!("1000 resolutions in {:?}", start.elapsed());
+    assert_eq!(answered.load(Ordering::SeqCst), 1000);
+    drop(server);
+    context.close();
+}
+
+#[test]
+fn two_thousand_sessions_beside_five_thousand_descriptors_are_told_of_the_same_failover() {
+    let _alone = alone();
+    const SESSIONS: usize = 2000;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the calls.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    if limit.rlim_max < 20_000 {
+        println!("skipped: this process may have {} descriptors only", limit.rlim_max);
+        return;
+    }
+    let held: Vec<std::fs::File> = (0..5000).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let registry = Registry::start();
+    let handle = pool("Many");
+    let first = Server::start(&registry, &handle, "a");
+    let context = registry.context();
+    let outer = asap::runtime::readiness::ReadySet::new().unwrap();
+    let read = asap::runtime::poller::Interest { read: true, write: false };
+    let users: Vec<RawFd> = (0..SESSIONS)
+        .map(|n| {
+            let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+            socket::connect(user, &handle, Duration::from_secs(60), PATIENCE).unwrap();
+            outer.set(user, n as u64, read).unwrap();
+            user
+        })
+        .collect();
+    let second = Server::start(&registry, &handle, "b");
+    let start = Instant::now();
+    let mut moved = vec![false; SESSIONS];
+    // All at once: the process that serves them is gone.
+    first.die();
+    let mut tokens = Vec::new();
+    while moved.iter().any(|m| !m) {
+        assert!(
+            readable(outer.fd(), Duration::from_secs(20)),
+            "{} were not told",
+            moved.iter().filter(|m| !**m).count()
+        );
+        tokens.clear();
+        outer.ready(&mut tokens);
+        for token in &tokens {
+            let user = users[*token as usize];
+            match receive(user, Wait::No) {
+                Ok(Got::Note(Notification::FailoverNecessary { .. })) => {
+                    socket::force_failover(user, false, Duration::from_secs(60), PATIENCE).unwrap();
+                }
+                Ok(Got::Note(Notification::FailoverComplete { .. })) => moved[*token as usize] = true,
+                Err(e) if e.errno == libc::EAGAIN => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    println!("{SESSIONS} sessions moved in {:?}", start.elapsed());
+    drop(second);
+    context.close();
+    drop(held);
+}

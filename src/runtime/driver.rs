@@ -118,8 +118,18 @@ struct Link {
 }
 
 impl<M: Machine> Driver<M> {
-    /// Opens the listeners. Bind failures are errors; a missing multicast is a log line.
-    pub fn new(machine: M, mut poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<Driver<M>> {
+    /// Opens the listeners. Bind failures are errors, of the kind the system gave and naming the address; a missing
+    /// multicast is a log line.
+    pub fn new(machine: M, poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<Driver<M>> {
+        Driver::open(poller, config, |_| machine)
+    }
+
+    /// The same for a machine that is to know where the listeners are, in the order of the configuration.
+    pub fn open(
+        mut poller: Box<dyn Poller>,
+        config: DriverConfig,
+        machine: impl FnOnce(&[SocketAddr]) -> M,
+    ) -> io::Result<Driver<M>> {
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
         poller.set(shared.wake.fd(), WAKE, Interest::READ)?;
         let mut listeners = Vec::new();
@@ -134,8 +144,9 @@ impl<M: Machine> Driver<M> {
             poller.set(fd, GROUPS + n, Interest::READ)?;
         }
         let (sender, commands) = unbounded();
+        let local: Vec<SocketAddr> = listeners.iter().map(Listener::local).collect();
         Ok(Driver {
-            machine,
+            machine: machine(&local),
             world: World {
                 poller,
                 limits: config.limits,

@@ -139,13 +139,13 @@ mod tests {
         let mut poller = PollPoller::default();
         poller.set(one.fd(), 1, Interest::READ).unwrap();
         poller.set(two.fd(), 2, Interest::READ).unwrap();
-        assert_eq!(tokens(&mut poller), []);
+        assert!(tokens(&mut poller).is_empty());
         two.wake();
         two.wake();
         assert_eq!(tokens(&mut poller), [2]);
         assert_eq!(tokens(&mut poller), [2]);
         two.clear();
-        assert_eq!(tokens(&mut poller), []);
+        assert!(tokens(&mut poller).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod hunting;
 mod registering;
 mod resolving;
+mod storm;
 
 use super::*;
 use crate::config::Profile;

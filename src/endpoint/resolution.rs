@@ -13,7 +13,7 @@ use super::{Doubt, Event, Query, RequestFailure, RequestId, Resolution};
 use crate::policy::Policy;
 use crate::types::{Capabilities, CauseCode, ErrorCause, PoolElement, PoolHandle, Time};
 use crate::wire::AsapMessage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What this library's users can do, told to registrars in every question.
@@ -40,7 +40,8 @@ struct Question {
     sent: Option<Time>,
     /// How often T1 has expired.
     expiries: u32,
-    askers: Vec<RequestId>,
+    /// In the order of asking, as identifiers count up.
+    askers: BTreeSet<RequestId>,
 }
 
 /// What is being asked about a pool.
@@ -48,7 +49,7 @@ struct Question {
 struct Pool {
     question: Option<Question>,
     /// Who cannot do with that question's answer.
-    next: Vec<RequestId>,
+    next: BTreeSet<RequestId>,
 }
 
 #[derive(Debug)]
@@ -129,10 +130,11 @@ impl Resolutions {
         let handle = request.query.handle.clone();
         ctx.timers.set(Timer::RequestDeadline(id), deadline);
         let pool = self.pools.entry(handle.clone()).or_default();
-        match &mut pool.question {
-            Some(question) if will_do(question, &request.query, ctx.now) => question.askers.push(id),
-            Some(_) | None => pool.next.push(id),
-        }
+        let group = match &mut pool.question {
+            Some(question) if will_do(question, &request.query, ctx.now) => &mut question.askers,
+            Some(_) | None => &mut pool.next,
+        };
+        group.insert(id);
         self.requests.insert(id, request);
         self.go_on(ctx, &handle);
     }
@@ -148,9 +150,9 @@ impl Resolutions {
 
     fn leave(&mut self, handle: &PoolHandle, id: RequestId) {
         if let Some(pool) = self.pools.get_mut(handle) {
-            pool.next.retain(|other| *other != id);
+            pool.next.remove(&id);
             if let Some(question) = &mut pool.question {
-                question.askers.retain(|other| *other != id);
+                question.askers.remove(&id);
             }
         }
     }
@@ -349,7 +351,7 @@ impl Resolutions {
     fn conclude(
         &mut self,
         ctx: &mut Context,
-        askers: Vec<RequestId>,
+        askers: BTreeSet<RequestId>,
         outcome: &Result<Resolution, RequestFailure>,
     ) {
         for id in askers {
@@ -400,7 +402,7 @@ impl Resolutions {
             None => RequestFailure::NoRegistrar(ctx.tried.clone()),
         };
         self.leave(&handle, id);
-        self.conclude(ctx, vec![id], &Err(failure));
+        self.conclude(ctx, BTreeSet::from([id]), &Err(failure));
         self.go_on(ctx, &handle);
     }
 

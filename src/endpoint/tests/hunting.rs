@@ -340,6 +340,9 @@ fn a_silent_home_is_asked_again_while_others_are_tried_beside_it_three_links_in_
 #[test]
 fn a_home_that_answers_after_all_is_kept_and_the_hunt_beside_it_ends() {
     let mut rig = Rig::at_home(&[1, 2]);
+    rig.subscribe_quietly("watched");
+    rig.message(link(0), &update("watched", &[1]));
+    rig.drain();
     let request = rig.resolve("pool", 0);
     rig.pass(MS(500));
     let beside = rig.connects()[0].0;

@@ -5,7 +5,7 @@
  *
  *     stateful_client [-registrar=ADDRESS:PORT] [-pool=NAME] [-requests=N] [-pause=MICROSECONDS] [-machine]
  *
- * Its exit status is 0 only if every request was answered rightly. -machine prints lines for programs:
+ * SIGTERM and SIGINT end it after the request under way. Its exit status is 0 only if every request was answered rightly. -machine prints lines for programs:
  * "connected ID", "progress N ID" twice a second, "failover COUNT FROM TO GAP_MS REQUEST", "summary
  * NAME=NUMBER ...".
  */
@@ -14,11 +14,13 @@
 #include <asap.h>
 #include <endian.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+static volatile sig_atomic_t stopped;
 static int machine;
 static uint64_t requests = 1000;
 static long pause_us;
@@ -33,6 +35,11 @@ static double now_ms(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+static void stop(int sig) {
+    (void)sig;
+    stopped = 1;
 }
 
 static int fail(const char *what) {
@@ -138,6 +145,8 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
     if (rsp_initialize(&info) < 0) {
         return fail("rsp_initialize");
     }
@@ -156,9 +165,10 @@ int main(int argc, char **argv) {
     printf(machine ? "connected 0x%08x\n" : "connected to element 0x%08x\n", (unsigned)id);
     fflush(stdout);
 
-    uint64_t hash = 0, answered = 0;
+    uint64_t hash = 0, asked = 0, answered = 0;
     double begun = now_ms(), told = begun;
-    for (in_flight = 1; in_flight <= requests; in_flight++) {
+    for (in_flight = 1; in_flight <= requests && !stopped; in_flight++) {
+        asked = in_flight;
         hash = hash_more(hash, in_flight, in_flight * 0x9e3779b97f4a7c15u);
         if (send_request(sd, in_flight) < 0 || await_reply(sd, in_flight, hash) < 0) {
             fprintf(stderr, "LOST: no reply to request %llu: %s\n", (unsigned long long)in_flight, asap_last_error());
@@ -176,12 +186,12 @@ int main(int argc, char **argv) {
             nanosleep(&pause, NULL);
         }
     }
-    uint64_t lost = requests - answered;
+    uint64_t lost = asked - answered;
     printf(machine ? "summary requests=%llu answered=%llu lost=%llu wrong=%llu resent=%llu replayed=%llu repeated=%llu failovers=%llu "
                      "gap_min_ms=%.3f gap_mean_ms=%.3f gap_max_ms=%.3f seconds=%.3f\n"
                    : "%llu requests, %llu answered, %llu lost, %llu wrong; %llu sent again, %llu of these answered from the cookie, %llu answered twice; "
                      "%llu failovers, gap %.1f / %.1f / %.1f ms (least / mean / most); %.1f s\n",
-           (unsigned long long)requests, (unsigned long long)answered, (unsigned long long)lost,
+           (unsigned long long)asked, (unsigned long long)answered, (unsigned long long)lost,
            (unsigned long long)wrong, (unsigned long long)resent, (unsigned long long)replayed,
            (unsigned long long)repeated, (unsigned long long)failovers, failovers ? gap_least : 0,
            failovers ? gap_sum / (double)failovers : 0, gap_most, (now_ms() - begun) / 1e3);

@@ -849,3 +849,83 @@ fn two_thousand_sessions_beside_five_thousand_descriptors_are_told_of_the_same_f
     context.close();
     drop(held);
 }
+
+#[test]
+fn messages_are_sent_to_pools_and_to_elements_of_them_without_a_session() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Dispatch");
+    let servers = [Server::start(&registry, &handle, "a"), Server::start(&registry, &handle, "b")];
+    let context = registry.context();
+    let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let mut buffer = [0; 100];
+    for server in &servers {
+        let how = Outgoing { to: Some((handle.clone(), Some(server.id))), ..Outgoing::default() };
+        assert_eq!(socket::send(sd, b"1", &how, PATIENCE).unwrap(), 1);
+        match socket::receive(sd, &mut buffer, false, PATIENCE).unwrap() {
+            Incoming::Data { bytes, from, .. } => {
+                assert_eq!(&buffer[..bytes], format!("{}:1", server.name).as_bytes());
+                assert_eq!(from, Some(server.id), "the sender is named");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let how = Outgoing { to: Some((handle.clone(), None)), ..Outgoing::default() };
+    socket::send(sd, b"2", &how, PATIENCE).unwrap();
+    assert!(reply(sd).ends_with(":12"));
+    let how = Outgoing { to: Some((pool("Nobody"), None)), ..Outgoing::default() };
+    socket::send(sd, b"lost", &how, PATIENCE).unwrap();
+    match socket::receive(sd, &mut buffer, false, PATIENCE).unwrap() {
+        Incoming::Undelivered { bytes, to: None, .. } => assert_eq!(&buffer[..bytes], b"lost"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(socket::connect(sd, &handle, Duration::ZERO, PATIENCE).unwrap_err().errno, libc::EOPNOTSUPP);
+    drop(servers);
+    context.close();
+}
+
+#[test]
+fn large_messages_stay_whole_and_plain_clients_are_served() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Large");
+    let context = registry.context();
+    let element = context.socket(libc::AF_INET, Kind::SeqPacket, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let message: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();
+    let sent = message.clone();
+    let how = Outgoing { ppid: 0x1234_5678, stream: 3, ..Outgoing::default() };
+    let sending = std::thread::spawn(move || socket::send(user, &sent, &how, PATIENCE).unwrap());
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    let mut buffer = vec![0; 5_000_001];
+    let expected = Incoming::Data {
+        bytes: message.len(),
+        ppid: 0x1234_5678,
+        stream: 3,
+        session: 1,
+        from: None,
+        end_of_record: true,
+    };
+    assert_eq!(socket::receive(element, &mut buffer, false, PATIENCE).unwrap(), expected);
+    assert_eq!(buffer[..message.len()], message);
+    assert_eq!(sending.join().unwrap(), message.len());
+    // A client that knows nothing of pools.
+    use std::io::{Read, Write};
+    let port = socket::local_address(element).unwrap().port();
+    let mut plain = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    plain.write_all(b"plain").unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 2 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(2, "plain".into()));
+    let e = socket::send_cookie(element, b"state", 2, PATIENCE).unwrap_err();
+    assert_eq!(e.errno, libc::EOPNOTSUPP, "{}", e.what);
+    let how = Outgoing { session: 2, eof: true, ..Outgoing::default() };
+    socket::send(element, b"bye", &how, PATIENCE).unwrap();
+    let mut all = String::new();
+    plain.read_to_string(&mut all).unwrap();
+    assert_eq!(all, "bye");
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionRemove { session: 2 }));
+    context.close();
+}

@@ -10,7 +10,10 @@ use super::signal::Signal;
 use super::user::User;
 use super::watch::Watch;
 use super::{Failover, FailoverCallback, Kind, Result, SocketOptions, Wait, errors};
+use crate::machine::Machine;
 use crate::runtime::{self, readiness};
+use crate::session::Session;
+use crate::session::dispatch::Dispatch;
 use crate::types::Time;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::convert::Infallible;
@@ -45,7 +48,9 @@ pub(super) enum Role {
     /// A pool element with its listener and, if it does not accept, its sessions.
     Element(Box<Element>),
     /// A session that was accepted.
-    Accepted(Box<Line>),
+    Accepted(Box<Line<Session>>),
+    /// Unconnected: each message goes to a pool of its own.
+    Dispatch(Box<Line<Dispatch>>),
     /// The changes of a pool.
     Watch(Box<Watch>),
     /// Closed.
@@ -264,6 +269,7 @@ impl Socket {
             match &mut inner.role {
                 Role::User(user) => user.line.join_anew(&self.signal),
                 Role::Accepted(line) => line.join_anew(&self.signal),
+                Role::Dispatch(line) => line.join_anew(&self.signal),
                 Role::Element(element) => element.join_anew(&self.signal),
                 Role::Fresh | Role::Watch(_) | Role::Closed => {}
             }
@@ -289,6 +295,7 @@ impl Socket {
                     super::element::on_accepted_event(self, inner, event);
                 }
             }
+            Role::Dispatch(_) => super::dispatch::service(self, inner, now, mail, read),
             Role::Watch(watch) => watch.compare(mail),
         }
     }
@@ -325,6 +332,10 @@ impl Socket {
                     self.end(lines);
                 }
                 Role::Accepted(line) => self.end(vec![*line]),
+                Role::Dispatch(mut line) => {
+                    line.machine.close();
+                    self.linger(vec![*line]);
+                }
                 Role::Watch(watch) => watch.leave(self),
                 Role::Fresh | Role::Closed => {}
             }
@@ -333,22 +344,26 @@ impl Socket {
     }
 
     /// Ends sessions in order, and waits a little for what they still have to send.
-    fn end(&self, mut lines: Vec<Line>) {
+    fn end(&self, mut lines: Vec<Line<Session>>) {
+        for line in &mut lines {
+            line.machine.close(runtime::now(), false);
+        }
+        self.linger(lines);
+    }
+
+    fn linger<M: Machine>(&self, mut lines: Vec<Line<M>>) {
         let give_up = runtime::now() + LINGER;
         let mut events = Vec::new();
-        for line in &mut lines {
-            line.session.close(runtime::now(), false);
-        }
         loop {
             let now = runtime::now();
             for line in &mut lines {
                 line.run(now, false, self.context.limits(), &self.signal, &mut events);
             }
-            lines.retain(Line::is_closing);
+            lines.retain(|line| line.is_closing());
             if lines.is_empty() || now >= give_up {
                 return;
             }
-            let transports = lines.iter().filter_map(Line::transport);
+            let transports = lines.iter().filter_map(|line| line.transport());
             let mut fds: Vec<libc::pollfd> =
                 transports.map(|(fd, i)| libc::pollfd { fd, events: events_of(i), revents: 0 }).collect();
             // Whether it was a signal, time, or a transport: the loop looks again.
@@ -379,6 +394,7 @@ impl Inner {
             Role::User(user) => user.stands_still(socket) || user.line.has_more(),
             Role::Accepted(line) => line.has_more() || self.inbox.has_ended(),
             Role::Element(element) => element.has_more(),
+            Role::Dispatch(line) => line.has_more(),
             Role::Watch(watch) => watch.has_change(),
             Role::Fresh | Role::Closed => false,
         }
@@ -388,20 +404,22 @@ impl Inner {
         match &self.role {
             Role::User(user) => user.line.wake_at(),
             Role::Accepted(line) => line.wake_at(),
+            Role::Dispatch(line) => line.wake_at(),
             Role::Element(element) => element.wake_at(),
             Role::Fresh | Role::Watch(_) | Role::Closed => None,
         }
     }
 
     fn transport(&self) -> Option<(RawFd, i16)> {
-        let line = match &self.role {
-            Role::User(user) => Some(&user.line),
-            Role::Accepted(line) => Some(&**line),
-            Role::Element(element) => element.busiest(),
+        let transport = match &self.role {
+            Role::User(user) => user.line.transport(),
+            Role::Accepted(line) => line.transport(),
+            Role::Element(element) => element.busiest().and_then(Line::transport),
+            Role::Dispatch(line) => line.transport(),
             Role::Fresh | Role::Watch(_) | Role::Closed => None,
         };
         // Only room is waited for: what there is to be received is for another call.
-        line.and_then(Line::transport).map(|(fd, interest)| (fd, events_of(interest) & libc::POLLOUT))
+        transport.map(|(fd, interest)| (fd, events_of(interest) & libc::POLLOUT))
     }
 
     /// POLLHUP once the session is over and everything was received.
@@ -413,7 +431,12 @@ impl Inner {
     pub(super) fn listening_at(&self) -> Option<SocketAddr> {
         match &self.role {
             Role::Element(element) => Some(element.local()),
-            Role::Fresh | Role::User(_) | Role::Accepted(_) | Role::Watch(_) | Role::Closed => None,
+            Role::Fresh
+            | Role::User(_)
+            | Role::Accepted(_)
+            | Role::Dispatch(_)
+            | Role::Watch(_)
+            | Role::Closed => None,
         }
     }
 }

@@ -279,7 +279,7 @@ pub(super) type SocketKey = u64;
 #[derive(Debug)]
 enum Asker {
     Call(Sender<std::result::Result<Resolution, RequestFailure>>),
-    Session(Weak<Signal>),
+    Session(PoolHandle, Weak<Signal>),
     /// Wants the elements as if they had changed.
     Watch(Weak<Signal>),
 }
@@ -349,8 +349,9 @@ impl Background {
 
     /// Resolves for a session; the answer goes into its socket's mail.
     pub(super) fn resolve_for(&mut self, now: Time, query: Query, deadline: Time, signal: Weak<Signal>) {
+        let handle = query.handle.clone();
         let request = self.endpoint.resolve(now, query, deadline);
-        self.asking.insert(request, Asker::Session(signal));
+        self.asking.insert(request, Asker::Session(handle, signal));
     }
 
     /// Has a socket told of every change of a pool from now on.
@@ -514,9 +515,9 @@ impl Background {
                 Some(Asker::Call(reply)) => {
                     let _ = reply.send(outcome);
                 }
-                Some(Asker::Session(signal)) => {
+                Some(Asker::Session(handle, signal)) => {
                     if let Some(signal) = signal.upgrade() {
-                        signal.post(|mail: &mut Mail| mail.resolved = Some(outcome.map(Arc::new)));
+                        signal.post(|mail: &mut Mail| mail.resolved.push((handle, outcome.map(Arc::new))));
                     }
                 }
                 Some(Asker::Watch(signal)) => {

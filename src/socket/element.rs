@@ -46,7 +46,7 @@ pub(super) struct Element {
     pool: Option<Arc<Resolution>>,
     sessions: BTreeMap<u32, Service>,
     /// Sessions told to have ended whose last messages are still being written.
-    leaving: Vec<Line>,
+    leaving: Vec<Line<Session>>,
     timers: Timers<u32>,
     hot: BTreeSet<u32>,
     links: u64,
@@ -55,7 +55,7 @@ pub(super) struct Element {
 /// A session at a descriptor with many.
 #[derive(Debug)]
 struct Service {
-    line: Line,
+    line: Line<Session>,
     /// The application was told that it has begun.
     added: bool,
     /// It was ended by the application.
@@ -98,7 +98,7 @@ impl Element {
         self.registered.as_ref()
     }
 
-    pub(super) fn line(&mut self, session: u32) -> Option<&mut Line> {
+    pub(super) fn line(&mut self, session: u32) -> Option<&mut Line<Session>> {
         // Whoever has a session of theirs gets to it, also to one about to end.
         let service = self.sessions.get_mut(&session)?;
         Some(&mut service.line)
@@ -131,7 +131,7 @@ impl Element {
     }
 
     /// A session that has something to write.
-    pub(super) fn busiest(&self) -> Option<&Line> {
+    pub(super) fn busiest(&self) -> Option<&Line<Session>> {
         self.sessions.values().map(|s| &s.line).find(|line| !line.has_room())
     }
 
@@ -154,7 +154,7 @@ impl Element {
     }
 
     /// Ends the registration; the sessions are left to be ended.
-    pub(super) fn leave(self, socket: &Socket) -> Vec<Line> {
+    pub(super) fn leave(self, socket: &Socket) -> Vec<Line<Session>> {
         if let Some((handle, id)) = self.registered {
             let (key, deadline) = (socket.key, runtime::now() + socket.context.call_timeout());
             let _ = socket.context().tell(move |background, now| {
@@ -215,9 +215,7 @@ pub(super) fn bind(socket: &Socket, addresses: &[SocketAddr]) -> Result<()> {
             Role::User(_) | Role::Accepted(_) => {
                 return Err(error(libc::EISCONN, "the socket has a session"));
             }
-            Role::Watch(_) | Role::Closed => {
-                return Err(error(libc::EOPNOTSUPP, "the socket watches a pool"));
-            }
+            Role::Dispatch(_) | Role::Watch(_) | Role::Closed => return Err(taken()),
         }
         inner.role = Role::Element(Box::new(Element::new(listener(socket, addresses)?)));
         Ok(())
@@ -286,9 +284,7 @@ fn element<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a mut Element>
         Role::User(_) | Role::Accepted(_) => {
             Err(error(libc::EISCONN, "the socket has a session; an element needs one of its own"))
         }
-        Role::Fresh | Role::Watch(_) | Role::Closed => {
-            Err(error(libc::EOPNOTSUPP, "the socket watches a pool"))
-        }
+        Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => Err(taken()),
     }
 }
 
@@ -309,7 +305,7 @@ pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
                 "a SOCK_SEQPACKET element has all sessions on one descriptor; receive from it, or use SOCK_STREAM",
             )),
             Role::Fresh => Err(error(libc::EINVAL, "the socket does not listen; call rsp_listen() or rsp_register() first")),
-            Role::User(_) | Role::Accepted(_) | Role::Watch(_) | Role::Closed => {
+            Role::User(_) | Role::Accepted(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
                 Err(error(libc::EINVAL, "the socket is no pool element's"))
             }
         }
@@ -430,9 +426,12 @@ pub(super) fn deregister(socket: &Socket, wait: Wait) -> Result<()> {
     let deadline = Socket::deadline(wait, socket.call_timeout()?);
     let name = socket.with(|inner, _| match &mut inner.role {
         Role::Element(element) => element.registered.take().ok_or(()).map_err(|()| not_registered()),
-        Role::Fresh | Role::User(_) | Role::Accepted(_) | Role::Watch(_) | Role::Closed => {
-            Err(not_registered())
-        }
+        Role::Fresh
+        | Role::User(_)
+        | Role::Accepted(_)
+        | Role::Dispatch(_)
+        | Role::Watch(_)
+        | Role::Closed => Err(not_registered()),
     })?;
     let (key, pool) = (socket.key, name.0.clone());
     socket.context().tell(move |b, now| b.unwatch(now, &pool, key))?;
@@ -454,6 +453,10 @@ pub(super) fn deregister(socket: &Socket, wait: Wait) -> Result<()> {
         });
     }
     refused
+}
+
+fn taken() -> super::Error {
+    error(libc::EOPNOTSUPP, "the socket sends to pools, or watches one; an element needs one of its own")
 }
 
 fn not_registered() -> super::Error {
@@ -608,7 +611,7 @@ impl Socket {
                 }
             }
             Role::Element(_) => run(self, inner, now, session, false),
-            Role::Fresh | Role::Watch(_) | Role::Closed => {}
+            Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {}
         }
     }
 }

@@ -1,12 +1,11 @@
-//! One session with its connections, run in the caller's thread: carries the effects of the session machine out, and what
-//! happens on the connections in. Says nothing about descriptors but that its transports join one.
+//! One session (or dispatch) with its connections, run in the caller's thread: carries the effects of the machine out, and
+//! what happens on the connections in. Says nothing about descriptors but that its transports join one.
 
 use super::signal::Signal;
 use crate::config::Limits;
 use crate::machine::{Effect, Input, LinkFailure, LinkId, Machine, Protocol};
 use crate::runtime::link::{Connection, LinkEvent};
 use crate::runtime::poller::Interest;
-use crate::session::{Event, Session};
 use crate::types::Time;
 use std::os::fd::RawFd;
 
@@ -15,46 +14,45 @@ struct Link {
     id: LinkId,
     connection: Connection,
     up: bool,
+    /// It knows where messages end.
+    framed: bool,
+    /// What has come of a message that has not ended yet.
+    partial: Vec<u8>,
     /// As it stands in the socket's descriptor.
     joined: Option<(RawFd, Interest)>,
 }
 
-/// A session at work.
+/// A machine at work.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// The machine. After a command to it, [`Line::run`] is to be called.
-    pub(super) session: Session,
+pub(super) struct Line<M> {
+    /// After a command to it, [`Line::run`] is to be called.
+    pub(super) machine: M,
     links: Vec<Link>,
     /// Closed in order, but not everything is written yet.
     closing: Vec<Connection>,
-    /// What has come of a message that has not ended yet.
-    partial: Vec<u8>,
-    /// Whether it has come over a link that knows where messages end.
-    framed: bool,
     /// A connection holds more that waiting for its descriptor would not show.
     more: bool,
+    /// Bytes taken in.
+    received: usize,
     token: u64,
 }
 
-impl Line {
-    /// A session without connections. Its transports join descriptors under `token`.
-    pub(super) fn new(session: Session, token: u64) -> Line {
-        Line {
-            session,
-            links: Vec::new(),
-            closing: Vec::new(),
-            partial: Vec::new(),
-            framed: true,
-            more: false,
-            token,
-        }
+impl<M: Machine> Line<M> {
+    /// A machine without connections. Its transports join descriptors under `token`.
+    pub(super) fn new(machine: M, token: u64) -> Line<M> {
+        Line { machine, links: Vec::new(), closing: Vec::new(), more: false, received: 0, token }
     }
 
     /// A session on a connection that was accepted.
-    pub(super) fn accepted(session: Session, token: u64, id: LinkId, connection: Connection) -> Line {
-        let mut line = Line::new(session, token);
-        line.links.push(Link { id, connection, up: false, joined: None });
+    pub(super) fn accepted(machine: M, token: u64, id: LinkId, connection: Connection) -> Line<M> {
+        let mut line = Line::new(machine, token);
+        line.open(id, connection);
         line
+    }
+
+    fn open(&mut self, id: LinkId, connection: Connection) {
+        let partial = Vec::new();
+        self.links.push(Link { id, connection, up: false, framed: false, partial, joined: None });
     }
 
     /// Does what can be done now. With `read`, takes in what has come until it has found something for the user; what is
@@ -65,18 +63,18 @@ impl Line {
         read: bool,
         limits: &Limits,
         signal: &Signal,
-        events: &mut Vec<Event>,
+        events: &mut Vec<M::Event>,
     ) {
         let before = events.len();
         loop {
             self.progress(now, usize::from(read && events.len() == before), signal);
-            if self.session.poll_timeout().is_some_and(|at| at <= now) {
-                self.session.handle(now, Input::Timeout);
+            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                self.machine.handle(now, Input::Timeout);
             }
             let acted = self.act(now, limits, signal);
             let told = events.len();
-            while let Some(event) = self.session.poll_event() {
-                self.assemble(event, events);
+            while let Some(event) = self.machine.poll_event() {
+                events.push(event);
             }
             let reading = read && self.more && events.len() == before;
             if !acted && !reading && told == events.len() {
@@ -87,50 +85,56 @@ impl Line {
     }
 
     /// Takes in all that has come, to the end: before the session leaves its element, so that the last cookie counts.
-    pub(super) fn drain(&mut self, now: Time, limits: &Limits, signal: &Signal, events: &mut Vec<Event>) {
-        let mut held = 0;
+    pub(super) fn drain(&mut self, now: Time, limits: &Limits, signal: &Signal, events: &mut Vec<M::Event>) {
+        let most = self.received.saturating_add(limits.user_message_bytes);
         loop {
             let before = events.len();
             self.run(now, true, limits, signal, events);
-            for event in events.iter().skip(before) {
-                if let Event::Received { bytes, .. } = event {
-                    held += bytes.len();
-                }
-            }
-            if events.len() == before || held > limits.user_message_bytes {
+            if events.len() == before || self.received > most {
                 break;
             }
         }
     }
 
     fn progress(&mut self, now: Time, budget: usize, signal: &Signal) {
-        let session = &mut self.session;
-        let (framed, mut more) = (&mut self.framed, false);
+        let (machine, received) = (&mut self.machine, &mut self.received);
+        let mut more = false;
         let mut over = Vec::new();
         for link in &mut self.links {
-            let (id, up) = (link.id, &mut link.up);
+            let Link { id, connection, up, framed, partial, .. } = link;
+            let id = *id;
             let mut down = None;
-            more |= link.connection.progress(now, budget, &mut |event| match event {
+            more |= connection.progress(now, budget, &mut |event| match event {
                 LinkEvent::Up { kind, protocol, local, peer } => {
                     *up = true;
                     *framed = protocol == Protocol::Session;
                     let up = Input::LinkUp { link: id, kind, protocol, local, peer, identity: None };
-                    session.handle(now, up);
+                    machine.handle(now, up);
                 }
                 LinkEvent::Message { channel, bytes, complete } => {
-                    session.handle(now, Input::Message { link: id, channel, bytes, complete });
+                    *received = received.saturating_add(bytes.len());
+                    // Where nobody knows the ends of messages, each piece is handed on as it came.
+                    if *framed && !complete {
+                        partial.extend_from_slice(bytes);
+                    } else if partial.is_empty() {
+                        machine.handle(now, Input::Message { link: id, channel, bytes, complete });
+                    } else {
+                        partial.extend_from_slice(bytes);
+                        let bytes = std::mem::take(partial);
+                        machine.handle(now, Input::Message { link: id, channel, bytes: &bytes, complete });
+                    }
                 }
-                LinkEvent::Writable => session.handle(now, Input::Writable { link: id }),
+                LinkEvent::Writable => machine.handle(now, Input::Writable { link: id }),
                 LinkEvent::SendFailed { channel, message } => {
-                    session.handle(now, Input::SendFailed { link: id, channel, message });
+                    machine.handle(now, Input::SendFailed { link: id, channel, message });
                 }
                 LinkEvent::Down(why) => down = Some(why),
             });
             if let Some(why) = down {
-                for (channel, message) in link.connection.take_unsent() {
-                    session.handle(now, Input::SendFailed { link: id, channel, message });
+                for (channel, message) in connection.take_unsent() {
+                    machine.handle(now, Input::SendFailed { link: id, channel, message });
                 }
-                session.handle(now, Input::LinkDown { link: id, why });
+                machine.handle(now, Input::LinkDown { link: id, why });
                 over.push(id);
             }
         }
@@ -152,21 +156,18 @@ impl Line {
     /// Carries out what the session wants done; whether there was anything.
     fn act(&mut self, now: Time, limits: &Limits, signal: &Signal) -> bool {
         let mut acted = false;
-        while let Some(effect) = self.session.poll_effect() {
+        while let Some(effect) = self.machine.poll_effect() {
             acted = true;
             match effect {
                 Effect::Connect { link, to } => match Connection::connect(now, &to, limits) {
-                    Ok(connection) => {
-                        self.partial.clear();
-                        self.links.push(Link { id: link, connection, up: false, joined: None });
-                    }
+                    Ok(connection) => self.open(link, connection),
                     Err(e) => {
                         log::debug!("cannot connect to an element: {e}");
                         let why = match e.kind() {
                             std::io::ErrorKind::Unsupported => LinkFailure::Unreachable,
                             _ => LinkFailure::NoResources,
                         };
-                        self.session.handle(now, Input::LinkDown { link, why });
+                        self.machine.handle(now, Input::LinkDown { link, why });
                     }
                 },
                 Effect::Send { link, channel, bytes } => {
@@ -197,26 +198,6 @@ impl Line {
         } else {
             link.connection.finish();
             self.closing.push(link.connection);
-        }
-    }
-
-    /// Puts the pieces of a message together. Where nobody knows the ends of messages, each piece is told as it came.
-    fn assemble(&mut self, event: Event, events: &mut Vec<Event>) {
-        match event {
-            Event::Received { bytes, channel, complete, from } if self.framed => {
-                if !complete {
-                    self.partial.extend_from_slice(&bytes);
-                    return;
-                }
-                let bytes = if self.partial.is_empty() {
-                    bytes
-                } else {
-                    self.partial.extend_from_slice(&bytes);
-                    std::mem::take(&mut self.partial)
-                };
-                events.push(Event::Received { bytes, channel, complete, from });
-            }
-            other => events.push(other),
         }
     }
 
@@ -269,13 +250,13 @@ impl Line {
         let links = self.links.iter().filter_map(|l| l.connection.deadline());
         links
             .chain(self.closing.iter().filter_map(Connection::deadline))
-            .chain(self.session.poll_timeout())
+            .chain(self.machine.poll_timeout())
             .min()
     }
 
     /// Whether the session waits for a time that has come.
     pub(super) fn is_due(&self, now: Time) -> bool {
-        self.session.poll_timeout().is_some_and(|at| at <= now)
+        self.machine.poll_timeout().is_some_and(|at| at <= now)
     }
 
     /// A transport to wait on for room.

@@ -2,7 +2,7 @@
 //! notifications, session I/O in the caller's thread (design section 3).
 //!
 //! * [`Context`] owns the background thread, which runs the ASAP endpoint; no user data pass through it.
-//! * A socket (`call`) is a lock around what it has become: `user`, `element`, an accepted session, or `watch`. A session with
+//! * A socket (`call`) is a lock around what it has become: `user`, `element`, an accepted session, `dispatch`, or `watch`. A session with
 //!   its connections is a `line`, what waits to be received an `inbox`, the kernel's descriptor a `signal`.
 //! * `transfer` sends and receives, `poll` waits for many, `fork` says what happens in children, `errors` is the table of errors.
 //!
@@ -11,6 +11,7 @@
 
 mod call;
 mod context;
+mod dispatch;
 mod element;
 mod errors;
 mod fork;
@@ -509,7 +510,7 @@ pub fn has_cookie(sd: RawFd) -> Result<bool> {
     socket.with(|inner, now| {
         socket.service(inner, now);
         match &inner.role {
-            Role::User(user) => Ok(user.line.session.has_cookie()),
+            Role::User(user) => Ok(user.line.machine.has_cookie()),
             _ => Err(errors::not_connected(sd, "hold a cookie")),
         }
     })
@@ -534,7 +535,7 @@ fn not_registered(sd: RawFd) -> Error {
 /// Errors: ENOTCONN.
 pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
     table::find(sd)?.with(|inner, _| match &inner.role {
-        Role::User(user) => Ok((user.handle().clone(), user.line.session.current().map(|e| e.id))),
+        Role::User(user) => Ok((user.handle().clone(), user.line.machine.current().map(|e| e.id))),
         Role::Watch(watch) => Ok((watch.handle().clone(), None)),
         _ => Err(errors::not_connected(sd, "name the peer")),
     })
@@ -613,9 +614,9 @@ pub fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()> {
     socket.with(|inner: &mut Inner, now| {
         inner.options = options.clone();
         match &mut inner.role {
-            Role::User(user) => user.line.session.configure(options.session.clone()),
-            Role::Accepted(line) => line.session.configure(options.session.clone()),
-            Role::Fresh | Role::Element(_) | Role::Watch(_) | Role::Closed => {}
+            Role::User(user) => user.line.machine.configure(options.session.clone()),
+            Role::Accepted(line) => line.machine.configure(options.session.clone()),
+            Role::Fresh | Role::Element(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {}
         }
         socket.service(inner, now);
         Ok(())

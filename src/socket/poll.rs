@@ -98,15 +98,16 @@ fn is_readable(socket: &Socket, inner: &Inner) -> bool {
         Role::User(user) => user.stands_still(socket),
         Role::Watch(watch) => watch.has_change(),
         Role::Element(element) => element.accepts(socket.kind) && element.has_client(),
-        Role::Fresh | Role::Accepted(_) | Role::Closed => false,
+        Role::Fresh | Role::Accepted(_) | Role::Dispatch(_) | Role::Closed => false,
     }
 }
 
 fn is_writable(inner: &Inner) -> bool {
     match &inner.role {
-        Role::User(user) => user.line.session.state() == State::Connected && user.line.has_room(),
-        Role::Accepted(line) => line.session.state() != State::Ended && line.has_room(),
+        Role::User(user) => user.line.machine.state() == State::Connected && user.line.has_room(),
+        Role::Accepted(line) => line.machine.state() != State::Ended && line.has_room(),
         Role::Element(element) => element.busiest().is_none(),
+        Role::Dispatch(line) => line.has_room(),
         Role::Fresh | Role::Watch(_) | Role::Closed => false,
     }
 }

@@ -9,7 +9,7 @@ use crate::endpoint::{RequestFailure, Resolution};
 use crate::runtime::poller::Interest;
 use crate::runtime::readiness::ReadySet;
 use crate::runtime::wake::Wake;
-use crate::types::PeId;
+use crate::types::{PeId, PoolHandle};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ const OWN_TOKEN: u64 = u64::MAX;
 /// What the background thread has left for a socket.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// The answer to a resolution the session asked for.
-    pub(super) resolved: Option<Result<Arc<Resolution>, RequestFailure>>,
+    /// The answers to resolutions that were asked for.
+    pub(super) resolved: Vec<(PoolHandle, Result<Arc<Resolution>, RequestFailure>)>,
     /// The pool has changed: its elements now, none if it is gone. Only the latest counts.
     pub(super) pool: Option<Option<Arc<Resolution>>>,
     /// The deadline it was asked to watch has passed.

@@ -2,10 +2,11 @@
 
 use super::call::{Goal, Inner, Role, Socket};
 use super::line::Line;
-use super::{Incoming, Notification, Outgoing, Result, Wait, element, errors, user};
+use super::signal::Mail;
+use super::{Incoming, Notification, Outgoing, Result, Wait, dispatch, element, errors, user};
 use crate::machine::UserChannel;
-use crate::session::{SendOptions, SendRefused};
-use crate::types::Time;
+use crate::session::{SendOptions, SendRefused, Session};
+use crate::types::{PeId, PoolHandle, Time};
 use std::time::Duration;
 
 /// "As long as it takes", where options do not say otherwise.
@@ -21,7 +22,7 @@ pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait
     let got = socket.until(Goal::Readable, deadline, &mut |inner, now| {
         socket.service(inner, now);
         let can = match &inner.role {
-            Role::Accepted(_) | Role::User(_) => true,
+            Role::Accepted(_) | Role::User(_) | Role::Dispatch(_) => true,
             Role::Element(element) => !element.accepts(socket.kind),
             Role::Fresh | Role::Watch(_) | Role::Closed => false,
         };
@@ -38,7 +39,12 @@ pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait
         }
         match &inner.role {
             Role::User(user) => user.standing(socket.kind, socket.number()),
-            Role::Fresh | Role::Element(_) | Role::Accepted(_) | Role::Watch(_) | Role::Closed => Ok(None),
+            Role::Fresh
+            | Role::Element(_)
+            | Role::Accepted(_)
+            | Role::Dispatch(_)
+            | Role::Watch(_)
+            | Role::Closed => Ok(None),
         }
     })?;
     got.ok_or_else(|| errors::would_block("nothing came"))
@@ -51,6 +57,9 @@ pub(super) fn send(socket: &Socket, message: &[u8], how: &Outgoing, wait: Wait) 
         stream: how.stream,
         unordered: how.options.contains(SendOptions::UNORDERED),
     };
+    if let Some((handle, element)) = &how.to {
+        return post(socket, message, handle, *element, channel, how.options, wait);
+    }
     let end = how.eof || how.abort;
     let mut waiting = Some(message);
     if message.is_empty() && end {
@@ -58,19 +67,69 @@ pub(super) fn send(socket: &Socket, message: &[u8], how: &Outgoing, wait: Wait) 
     }
     push(socket, how.session, wait, message.len(), end, &mut |line, now| {
         if let Some(message) = waiting {
-            line.session.send(now, message.to_vec(), channel, how.options)?;
+            line.machine.send(now, message.to_vec(), channel, how.options)?;
             waiting = None;
         }
         if end {
-            line.session.close(now, how.abort);
+            line.machine.close(now, how.abort);
         }
         Ok(())
     })
 }
 
+/// Sends a message to a pool, or to an element of it.
+fn post(
+    socket: &Socket,
+    message: &[u8],
+    handle: &PoolHandle,
+    element: Option<PeId>,
+    channel: UserChannel,
+    options: SendOptions,
+    wait: Wait,
+) -> Result<usize> {
+    let limit = socket.context.limits().handle_bytes;
+    if handle.as_bytes().len() > limit {
+        return Err(errors::handle_too_long(handle, limit));
+    }
+    let wait = bounded(socket, wait)?;
+    let mut taken = false;
+    let done = socket.until(Goal::Room, Socket::deadline(wait, LONG), &mut |inner, now| {
+        socket.service(inner, now);
+        let line = dispatch::dispatch(socket, inner)?;
+        if !taken {
+            match line.machine.send(now, handle, element, message.to_vec(), channel, options) {
+                Ok(_) => taken = true,
+                Err(SendRefused::Full) => return Ok(None),
+                Err(refused) => return Err(errors::send(socket.number(), refused)),
+            }
+            dispatch::service(socket, inner, now, Mail::default(), false);
+        }
+        let line = dispatch::dispatch(socket, inner)?;
+        Ok((line.has_room() || wait == Wait::No).then_some(()))
+    });
+    finished(done, taken, message.len())
+}
+
+/// The wait that is meant by the default.
+fn bounded(socket: &Socket, wait: Wait) -> Result<Wait> {
+    match wait {
+        Wait::Default => socket.with(|inner, _| Ok(inner.options.send_wait)),
+        Wait::No | Wait::For(_) | Wait::Forever => Ok(wait),
+    }
+}
+
+fn finished(done: Result<Option<()>>, taken: bool, size: usize) -> Result<usize> {
+    match done {
+        Err(e) if !taken => Err(e),
+        Ok(None) if !taken => Err(errors::would_block("no room to send came")),
+        // A signal, a close or the end of time while the last bytes are being written: the message is on its way.
+        Err(_) | Ok(_) => Ok(size),
+    }
+}
+
 /// Gives a session's user a cookie.
 pub(super) fn send_cookie(socket: &Socket, cookie: &[u8], session: u32, wait: Wait) -> Result<usize> {
-    push(socket, session, wait, cookie.len(), false, &mut |line, now| line.session.send_cookie(now, cookie))
+    push(socket, session, wait, cookie.len(), false, &mut |line, now| line.machine.send_cookie(now, cookie))
 }
 
 /// Has a session take something as soon as there is room, and waits until it is written.
@@ -80,12 +139,9 @@ fn push(
     wait: Wait,
     size: usize,
     end: bool,
-    give: &mut dyn FnMut(&mut Line, Time) -> std::result::Result<(), SendRefused>,
+    give: &mut dyn FnMut(&mut Line<Session>, Time) -> std::result::Result<(), SendRefused>,
 ) -> Result<usize> {
-    let wait = match wait {
-        Wait::Default => socket.with(|inner, _| Ok(inner.options.send_wait))?,
-        Wait::No | Wait::For(_) | Wait::Forever => wait,
-    };
+    let wait = bounded(socket, wait)?;
     let deadline = Socket::deadline(wait, LONG);
     let mut taken = false;
     let done = socket.until(Goal::Room, deadline, &mut |inner, now| {
@@ -113,15 +169,10 @@ fn push(
         let written = line(socket, inner, session).map_or(true, |line| line.has_room() && !line.is_closing());
         Ok((written || wait == Wait::No).then_some(()))
     });
-    match done {
-        Err(e) if !taken => Err(e),
-        Ok(None) if !taken => Err(errors::would_block("no room to send came")),
-        // A signal, a close or the end of time while the last bytes are being written: the message is on its way.
-        Err(_) | Ok(_) => Ok(size),
-    }
+    finished(done, taken, size)
 }
 
-fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a mut Line> {
+fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a mut Line<Session>> {
     let sd = socket.number();
     match &mut inner.role {
         Role::User(user) => {
@@ -133,6 +184,8 @@ fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a m
         Role::Accepted(line) if session <= element::ACCEPTED => Ok(line),
         Role::Accepted(_) => Err(errors::no_session(sd, session)),
         Role::Element(element) => element.line(session).ok_or_else(|| errors::no_session(sd, session)),
-        Role::Fresh | Role::Watch(_) | Role::Closed => Err(errors::not_connected(sd, "send")),
+        Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
+            Err(errors::not_connected(sd, "send"))
+        }
     }
 }

@@ -19,7 +19,7 @@ pub(super) const SESSION: u32 = 1;
 /// A pool user.
 #[derive(Debug)]
 pub(super) struct User {
-    pub(super) line: Line,
+    pub(super) line: Line<Session>,
     handle: PoolHandle,
     /// The first element was reached at some time.
     connected: bool,
@@ -27,6 +27,10 @@ pub(super) struct User {
     element: Option<PeId>,
     /// What became of the last search that was fruitless.
     failure: Option<Error>,
+    /// Until when a first search goes on while elements do not answer.
+    give_up: Time,
+    /// The first search is over without success.
+    hopeless: bool,
     /// A failover has succeeded since the application asked for one.
     moved: bool,
     /// What was last heard of the pool: a forked child has nobody to ask.
@@ -41,23 +45,23 @@ pub(super) struct User {
 impl User {
     /// Whether every call finds the same until the application does something about it.
     pub(super) fn stands_still(&self, _socket: &Socket) -> bool {
-        match self.line.session.state() {
+        match self.line.machine.state() {
             State::Failed | State::Ended => true,
-            State::Connecting => self.failure.is_some(),
+            State::Connecting => self.hopeless,
             State::Connected | State::FailingOver => false,
         }
     }
 
     /// What a receiving call finds when nothing waits to be received.
     pub(super) fn standing(&self, kind: Kind, sd: i32) -> Result<Option<super::Incoming>> {
-        match (self.line.session.state(), kind) {
+        match (self.line.machine.state(), kind) {
             (State::Failed, Kind::SeqPacket) => {
-                let has_cookie = self.line.session.has_cookie();
+                let has_cookie = self.line.machine.has_cookie();
                 let necessary = Notification::FailoverNecessary { session: SESSION, has_cookie };
                 Ok(Some(super::Incoming::Notification(necessary)))
             }
             (State::Failed, Kind::Stream) => Err(errors::element_lost(sd)),
-            (State::Connecting, _) => self.failure.clone().map_or(Ok(None), Err),
+            (State::Connecting, _) => self.failure.clone().filter(|_| self.hopeless).map_or(Ok(None), Err),
             (State::Connected | State::FailingOver | State::Ended, _) => Ok(None),
         }
     }
@@ -85,13 +89,14 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
     if handle.as_bytes().len() > limits.handle_bytes {
         return Err(errors::handle_too_long(handle, limits.handle_bytes));
     }
-    let deadline = Socket::deadline(wait, socket.call_timeout()?);
+    let call_timeout = socket.call_timeout()?;
+    let deadline = Socket::deadline(wait, call_timeout);
     let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
     socket.with(|inner, now| {
         match &inner.role {
             Role::Fresh => {}
-            Role::User(user) if user.line.session.state() == State::Ended => user.leave(socket),
-            Role::User(user) if user.failure.is_some() && !user.connected => user.leave(socket),
+            Role::User(user) if user.line.machine.state() == State::Ended => user.leave(socket),
+            Role::User(user) if user.hopeless => user.leave(socket),
             Role::User(user) if !user.connected => {
                 return Err(errors::error(libc::EALREADY, "the socket is being connected already"));
             }
@@ -101,10 +106,10 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
                     "the socket has a session already; use another socket",
                 ));
             }
-            Role::Element(_) | Role::Watch(_) | Role::Closed => {
+            Role::Element(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
                 return Err(errors::error(
                     libc::EOPNOTSUPP,
-                    "the socket is a pool element's, or watches a pool; use another one to connect",
+                    "the socket is a pool element's, sends to pools, or watches one; use another one to connect",
                 ));
             }
         }
@@ -117,6 +122,8 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
             connected: false,
             element: None,
             failure: None,
+            give_up: now + call_timeout,
+            hopeless: false,
             moved: false,
             known: None,
             max_age: Some(max_age),
@@ -125,10 +132,12 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
         }));
         Ok(())
     })?;
+    let mut failure = None;
     let done = uninterrupted(socket, deadline, &mut |inner, now| {
         socket.service(inner, now);
         let Role::User(user) = &mut inner.role else { return Err(errors::closed(socket.number())) };
-        match (user.connected, user.failure.clone()) {
+        failure.clone_from(&user.failure);
+        match (user.connected, user.failure.clone().filter(|_| user.hopeless)) {
             (true, _) => Ok(Some(())),
             (false, Some(e)) => Err(e),
             (false, None) => Ok(None),
@@ -137,7 +146,7 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
     let failed = match done {
         Ok(Some(())) => return Ok(()),
         Ok(None) if wait == Wait::No => return Err(errors::in_progress("connecting")),
-        Ok(None) => errors::timed_out(&format!("connecting to pool {handle}")),
+        Ok(None) => failure.unwrap_or_else(|| errors::timed_out(&format!("connecting to pool {handle}"))),
         Err(e) => e,
     };
     if !socket.context.semantics().failures_are_told {
@@ -161,7 +170,7 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
         socket.service(inner, now);
         let mut last_words = Vec::new();
         match &mut inner.role {
-            Role::User(user) if user.connected && user.line.session.state() != State::Ended => {
+            Role::User(user) if user.connected && user.line.machine.state() != State::Ended => {
                 user.line.drain(now, socket.context.limits(), &socket.signal, &mut last_words);
             }
             Role::User(user) if !user.connected => {
@@ -173,7 +182,7 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
             Role::User(_) => {
                 return Err(errors::error(libc::ENOTCONN, "the session has ended; rsp_connect() anew"));
             }
-            Role::Fresh | Role::Watch(_) | Role::Closed => {
+            Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
                 return Err(errors::not_connected(socket.number(), "fail over"));
             }
             Role::Element(_) | Role::Accepted(_) => {
@@ -192,14 +201,14 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
             user.failure = None;
             user.moved = false;
             user.patience = deadline;
-            user.line.session.fail_over(now, report, max_age);
+            user.line.machine.fail_over(now, report, max_age);
         }
         Ok(())
     })?;
     let done = uninterrupted(socket, deadline, &mut |inner, now| {
         socket.service(inner, now);
         let Role::User(user) = &mut inner.role else { return Err(errors::closed(socket.number())) };
-        match (user.moved, user.line.session.state(), user.failure.clone()) {
+        match (user.moved, user.line.machine.state(), user.failure.clone()) {
             (true, _, _) => Ok(Some(())),
             (false, State::Failed | State::Ended, Some(e)) => Err(e),
             (false, State::Ended, None) => {
@@ -246,18 +255,18 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
             }
             None => user.line.is_due(now),
         };
-        if leaving && user.line.session.state() == State::Connected {
+        if leaving && user.line.machine.state() == State::Connected {
             user.line.drain(now, limits, &socket.signal, &mut events);
         }
         if let Some(pool) = mail.pool {
-            user.line.session.pool_changed(now, pool.as_deref());
+            user.line.machine.pool_changed(now, pool.as_deref());
             user.known = pool.or(user.known.take());
         }
-        if let Some(outcome) = mail.resolved {
+        for (_, outcome) in mail.resolved {
             if let Ok(resolution) = &outcome {
                 user.known = Some(resolution.clone());
             }
-            user.line.session.resolved(now, outcome.map(|r| Resolution::clone(&r)));
+            user.line.machine.resolved(now, outcome.map(|r| Resolution::clone(&r)));
         }
     }
     let mut read = read && events.is_empty();
@@ -293,7 +302,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
             });
             if asked.is_err() {
                 let known = user.known.as_ref().map(|r| Resolution::clone(r));
-                user.line.session.resolved(now, known.ok_or(RequestFailure::NoRegistrar(Vec::new())));
+                user.line.machine.resolved(now, known.ok_or(RequestFailure::NoRegistrar(Vec::new())));
                 return true;
             }
         }
@@ -319,7 +328,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
         Event::FailoverNecessary => {
             socket.signal.attend(Attention::Always);
             if seqpacket && automatic {
-                let has_cookie = user.line.session.has_cookie();
+                let has_cookie = user.line.machine.has_cookie();
                 inner.inbox.notify(Notification::FailoverNecessary { session: SESSION, has_cookie });
             }
         }
@@ -333,7 +342,15 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
                 inner.inbox.notify(Notification::FailoverComplete { session: SESSION, has_cookie });
             }
         }
-        Event::FailoverFailed(why) => user.failure = Some(no_element(&user.handle, &why)),
+        Event::FailoverFailed(why) => {
+            // An element that is busy may answer yet; one that refuses does not exist.
+            let busy = match &why {
+                NoElement::NotResolved(_) => false,
+                NoElement::NotReached(missed) => missed.iter().any(|(_, why)| *why == LinkFailure::TimedOut),
+            };
+            user.hopeless = !user.connected && (!busy || now >= user.give_up);
+            user.failure = Some(no_element(&user.handle, &why));
+        }
         Event::SendFailed { element, message, channel } => {
             if seqpacket {
                 inner.inbox.push(Item::Undelivered {

@@ -86,7 +86,12 @@ pub(super) fn next_change(socket: &Socket, wait: Wait) -> Result<Change> {
         socket.service(inner, now);
         match &mut inner.role {
             Role::Watch(watch) => Ok(watch.changes.pop_front()),
-            Role::Fresh | Role::User(_) | Role::Element(_) | Role::Accepted(_) | Role::Closed => {
+            Role::Fresh
+            | Role::User(_)
+            | Role::Element(_)
+            | Role::Accepted(_)
+            | Role::Dispatch(_)
+            | Role::Closed => {
                 Err(errors::error(libc::EOPNOTSUPP, "the descriptor is not one of rsp_watch()"))
             }
         }

@@ -274,7 +274,7 @@ impl Dispatch {
             // What does not fit any more was told, nothing is to be refused here.
             let _ = self.post(now, handle, posted, false);
         }
-        self.tell_room(None);
+        self.tell_room(handle);
     }
 
     /// The pool has changed (by subscription).
@@ -350,16 +350,9 @@ impl Dispatch {
         self.events.push_back(Event::SendFailed { handle: handle.clone(), element, message, channel });
     }
 
-    /// Tells room that was refused before: in this link's outbox, or in those of pools.
-    fn tell_room(&mut self, link: Option<LinkId>) {
-        let room = match link {
-            Some(link) => self.lanes.get_mut(&link).is_some_and(|lane| lane.outbox.room_again(&self.limits)),
-            None => self
-                .pools
-                .values_mut()
-                .fold(false, |room, pool| pool.waiting.room_again(&self.limits) || room),
-        };
-        if room {
+    /// Tells room again in the queue of a pool.
+    fn tell_room(&mut self, handle: &PoolHandle) {
+        if self.pools.get_mut(handle).is_some_and(|pool| pool.waiting.room_again(&self.limits)) {
             self.events.push_back(Event::Writable);
         }
     }
@@ -533,6 +526,7 @@ impl Dispatch {
         }
         let mut handed_over = HandedOver::default();
         let kept = lane.outbox.take();
+        let room = lane.outbox.room_again(&self.limits);
         let framed = kind == LinkKind::Tcp && control;
         for posted in &kept {
             if posted.message.failover != self.config.automatic_failover {
@@ -557,7 +551,9 @@ impl Dispatch {
             let channel = Channel::User(posted.message.channel);
             self.effects.push_back(Effect::Send { link, channel, bytes: posted.message.bytes });
         }
-        self.tell_room(Some(link));
+        if room {
+            self.events.push_back(Event::Writable);
+        }
     }
 
     /// As a session does (see there for the departure).
@@ -574,7 +570,6 @@ impl Dispatch {
     }
 
     fn on_lane_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
-        self.tell_room_of_lost(link);
         let Some(mut lane) = self.forget_lane(link) else { return };
         let (handle, id) = (lane.handle, lane.element.id);
         let cookie = match lane.state {
@@ -588,6 +583,9 @@ impl Dispatch {
             }
         };
         let undelivered = lane.outbox.take();
+        if lane.outbox.room_again(&self.limits) {
+            self.events.push_back(Event::Writable);
+        }
         // An element may close a link nobody uses; only then is nothing wrong with it.
         if why != LinkFailure::Closed || !undelivered.is_empty() {
             if let Some(pool) = self.pools.get_mut(&handle) {
@@ -613,13 +611,6 @@ impl Dispatch {
             } else {
                 self.tell_failed(&handle, Some(id), posted.message);
             }
-        }
-    }
-
-    /// The outbox of a lost link has room for ever.
-    fn tell_room_of_lost(&mut self, link: LinkId) {
-        if self.lanes.get_mut(&link).is_some_and(|lane| lane.outbox.was_refused()) {
-            self.events.push_back(Event::Writable);
         }
     }
 

@@ -112,11 +112,6 @@ impl<M: AsRef<UserMessage>> Outbox<M> {
         self.messages.is_empty()
     }
 
-    /// Whether a message was refused as too much and room has not been told since.
-    pub(super) fn was_refused(&self) -> bool {
-        self.refused
-    }
-
     /// Whether a message was refused as too much, and now most of the room is there again. Tells it once.
     pub(super) fn room_again(&mut self, limits: &Limits) -> bool {
         let room = self.refused && self.counted <= limits.queued_bytes_per_link / 2;

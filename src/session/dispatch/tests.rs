@@ -52,7 +52,7 @@ impl Rig {
     /// With the pool resolved to these elements, and links to all of them up.
     fn linked_to(ids: &[u32]) -> Rig {
         let mut rig = Rig::new();
-        rig.to_pool(b"first", SendOptions::TO_ALL).unwrap();
+        rig.send_to_pool(b"first", SendOptions::TO_ALL).unwrap();
         rig.resolved(ids);
         for link in 0..ids.len() as u64 {
             rig.up(LinkId::outgoing(link));
@@ -62,11 +62,11 @@ impl Rig {
         rig
     }
 
-    fn to_pool(&mut self, message: &[u8], options: SendOptions) -> Result<Option<PeId>, SendRefused> {
+    fn send_to_pool(&mut self, message: &[u8], options: SendOptions) -> Result<Option<PeId>, SendRefused> {
         self.dispatch.send(self.now, &pool(), None, message.to_vec(), DATA, options)
     }
 
-    fn to_element(
+    fn send_to_element(
         &mut self,
         id: u32,
         message: &[u8],
@@ -154,21 +154,22 @@ fn said(link: LinkId, message: &AsapMessage) -> Effect {
 #[test]
 fn holds_messages_while_the_pool_is_resolved_and_asks_once() {
     let mut rig = Rig::new();
-    assert_eq!(rig.to_pool(b"1", SendOptions::DEFAULT), Ok(None));
-    assert_eq!(rig.to_pool(b"2", SendOptions::DEFAULT), Ok(None));
+    assert_eq!(rig.send_to_pool(b"1", SendOptions::DEFAULT), Ok(None));
+    assert_eq!(rig.send_to_pool(b"2", SendOptions::DEFAULT), Ok(None));
     assert_eq!((rig.events(), rig.effects()), (vec![resolve(5_000 * MS)], vec![]));
     rig.resolved(&[1]);
     assert_eq!(rig.opened(), [(L0, 1)]);
     rig.up(L0);
     assert_eq!(rig.effects(), [sent(L0, b"1"), sent(L0, b"2")]);
-    assert_eq!(rig.to_pool(b"3", SendOptions::DEFAULT), Ok(Some(PeId(1))));
+    assert_eq!(rig.send_to_pool(b"3", SendOptions::DEFAULT), Ok(Some(PeId(1))));
     assert_eq!((rig.effects(), rig.events()), (vec![sent(L0, b"3")], vec![]));
 }
 
 #[test]
 fn each_message_goes_where_the_policy_says() {
     let mut rig = Rig::linked_to(&[1, 2, 3]);
-    let to: Vec<_> = (0..6).map(|_| rig.to_pool(b"x", SendOptions::DEFAULT).unwrap().unwrap().0).collect();
+    let to: Vec<_> =
+        (0..6).map(|_| rig.send_to_pool(b"x", SendOptions::DEFAULT).unwrap().unwrap().0).collect();
     assert_eq!(to, [1, 2, 3, 1, 2, 3]);
 }
 
@@ -176,24 +177,24 @@ fn each_message_goes_where_the_policy_says() {
 fn a_stale_list_is_used_and_brought_up_to_date_beside() {
     let mut rig = Rig::linked_to(&[1, 2]);
     rig.pass(5_001 * MS);
-    assert_eq!(rig.to_pool(b"x", SendOptions::DEFAULT), Ok(Some(PeId(1))));
-    assert_eq!(rig.to_pool(b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
+    assert_eq!(rig.send_to_pool(b"x", SendOptions::DEFAULT), Ok(Some(PeId(1))));
+    assert_eq!(rig.send_to_pool(b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
     assert_eq!(rig.events(), [resolve(5_000 * MS)]);
     rig.resolved(&[2]);
-    assert_eq!(rig.to_pool(b"z", SendOptions::DEFAULT), Ok(Some(PeId(2))));
+    assert_eq!(rig.send_to_pool(b"z", SendOptions::DEFAULT), Ok(Some(PeId(2))));
     assert_eq!(rig.events(), []);
 }
 
 #[test]
 fn to_last_follows_the_previous_message() {
     let mut rig = Rig::linked_to(&[1, 2, 3]);
-    rig.to_element(2, b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(2, b"x", SendOptions::DEFAULT).unwrap();
     for _ in 0..3 {
-        assert_eq!(rig.to_pool(b"x", SendOptions::TO_LAST), Ok(Some(PeId(2))));
+        assert_eq!(rig.send_to_pool(b"x", SendOptions::TO_LAST), Ok(Some(PeId(2))));
     }
     rig.down(L1, LinkFailure::Reset);
     rig.resolved(&[1, 3]);
-    assert_eq!(rig.to_pool(b"x", SendOptions::TO_LAST), Ok(Some(PeId(1))), "the last one is gone");
+    assert_eq!(rig.send_to_pool(b"x", SendOptions::TO_LAST), Ok(Some(PeId(1))), "the last one is gone");
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn to_all_spares_the_sender_unless_told_otherwise() {
         [(SendOptions::TO_ALL, vec![1, 3]), (SendOptions::TO_ALL | SendOptions::TO_SELF, vec![1, 2, 3])]
     {
         let mut rig = Rig::with(SessionConfig::new(Profile::Lan), Limits::default(), &[2]);
-        rig.to_pool(b"all", options).unwrap();
+        rig.send_to_pool(b"all", options).unwrap();
         rig.resolved(&[1, 2, 3]);
         let opened = rig.opened();
         assert_eq!(opened.iter().map(|(_, id)| *id).collect::<Vec<_>>(), expected);
@@ -216,7 +217,7 @@ fn to_all_spares_the_sender_unless_told_otherwise() {
 #[test]
 fn a_copy_to_all_that_fails_is_reported_and_goes_to_no_other() {
     let mut rig = Rig::new();
-    rig.to_pool(b"all", SendOptions::TO_ALL | SendOptions::FAILOVER).unwrap();
+    rig.send_to_pool(b"all", SendOptions::TO_ALL | SendOptions::FAILOVER).unwrap();
     rig.resolved(&[1, 2]);
     rig.events();
     rig.effects();
@@ -229,7 +230,7 @@ fn a_copy_to_all_that_fails_is_reported_and_goes_to_no_other() {
 #[test]
 fn with_failover_a_message_silently_goes_to_another_element() {
     let mut rig = Rig::new();
-    rig.to_pool(b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_pool(b"x", SendOptions::FAILOVER).unwrap();
     rig.resolved(&[1, 2, 3]);
     rig.events();
     assert_eq!(rig.opened(), [(L0, 1)]);
@@ -247,7 +248,7 @@ fn with_failover_a_message_silently_goes_to_another_element() {
 #[test]
 fn when_all_have_failed_the_pool_is_resolved_once_more_before_the_report() {
     let mut rig = Rig::new();
-    rig.to_pool(b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_pool(b"x", SendOptions::FAILOVER).unwrap();
     rig.resolved(&[1]);
     rig.events();
     rig.down(L0, LinkFailure::Refused);
@@ -264,7 +265,7 @@ fn when_all_have_failed_the_pool_is_resolved_once_more_before_the_report() {
 fn without_failover_the_message_comes_back() {
     for options in [SendOptions::DEFAULT, SendOptions::NO_FAILOVER] {
         let mut rig = Rig::new();
-        rig.to_pool(b"x", options).unwrap();
+        rig.send_to_pool(b"x", options).unwrap();
         rig.resolved(&[1, 2]);
         rig.events();
         rig.effects();
@@ -277,8 +278,8 @@ fn without_failover_the_message_comes_back() {
 fn the_default_is_that_of_the_configuration() {
     let config = SessionConfig { automatic_failover: true, ..SessionConfig::new(Profile::Lan) };
     let mut rig = Rig::with(config, Limits::default(), &[]);
-    rig.to_pool(b"default", SendOptions::DEFAULT).unwrap();
-    rig.to_pool(b"bound", SendOptions::NO_FAILOVER | SendOptions::UNORDERED).unwrap();
+    rig.send_to_pool(b"default", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"bound", SendOptions::NO_FAILOVER | SendOptions::UNORDERED).unwrap();
     rig.resolved(&[1]);
     rig.up(L0);
     rig.events();
@@ -296,8 +297,8 @@ fn the_default_is_that_of_the_configuration() {
 #[test]
 fn messages_given_back_keep_their_options() {
     let mut rig = Rig::linked_to(&[1, 2]);
-    rig.to_element(1, b"free", SendOptions::FAILOVER).unwrap();
-    rig.to_element(1, b"bound", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(1, b"free", SendOptions::FAILOVER).unwrap();
+    rig.send_to_element(1, b"bound", SendOptions::DEFAULT).unwrap();
     rig.effects();
     rig.returned(L0, b"free");
     rig.returned(L0, b"bound");
@@ -309,7 +310,7 @@ fn messages_given_back_keep_their_options() {
 #[test]
 fn a_message_given_back_by_a_link_that_lives_on_is_reported() {
     let mut rig = Rig::linked_to(&[1, 2]);
-    rig.to_element(1, b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_element(1, b"x", SendOptions::FAILOVER).unwrap();
     rig.returned(L0, b"x");
     rig.pass(500 * MS);
     assert_eq!(rig.events(), [failed(Some(1), b"x")]);
@@ -318,11 +319,11 @@ fn a_message_given_back_by_a_link_that_lives_on_is_reported() {
 #[test]
 fn to_an_element_handle_goes_to_that_element() {
     let mut rig = Rig::new();
-    assert_eq!(rig.to_element(2, b"x", SendOptions::DEFAULT), Ok(None));
+    assert_eq!(rig.send_to_element(2, b"x", SendOptions::DEFAULT), Ok(None));
     assert_eq!(rig.events(), [resolve(5_000 * MS)]);
     rig.resolved(&[1, 2, 3]);
     assert_eq!(rig.opened(), [(L0, 2)]);
-    assert_eq!(rig.to_element(2, b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
+    assert_eq!(rig.send_to_element(2, b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
     rig.up(L0);
     assert_eq!(rig.effects(), [sent(L0, b"x"), sent(L0, b"y")]);
 }
@@ -330,11 +331,11 @@ fn to_an_element_handle_goes_to_that_element() {
 #[test]
 fn an_element_the_pool_does_not_have_is_unreachable() {
     let mut rig = Rig::linked_to(&[1, 2]);
-    rig.to_element(9, b"bound", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(9, b"bound", SendOptions::DEFAULT).unwrap();
     assert_eq!((rig.effects(), rig.events()), (vec![], vec![resolve(Duration::ZERO)]));
     rig.resolved(&[1, 2]);
     assert_eq!(rig.events(), [failed(Some(9), b"bound")]);
-    assert_eq!(rig.to_element(9, b"free", SendOptions::FAILOVER), Ok(Some(PeId(1))));
+    assert_eq!(rig.send_to_element(9, b"free", SendOptions::FAILOVER), Ok(Some(PeId(1))));
     assert_eq!(rig.effects(), [sent(L0, b"free")]);
 }
 
@@ -342,9 +343,9 @@ fn an_element_the_pool_does_not_have_is_unreachable() {
 fn an_element_that_left_the_pool_is_still_reached_over_its_link() {
     let mut rig = Rig::linked_to(&[1, 2]);
     rig.dispatch.pool_changed(&pool(), Some(&all_of(&[2])));
-    assert_eq!(rig.to_element(1, b"x", SendOptions::DEFAULT), Ok(Some(PeId(1))));
+    assert_eq!(rig.send_to_element(1, b"x", SendOptions::DEFAULT), Ok(Some(PeId(1))));
     assert_eq!(rig.effects(), [sent(L0, b"x")]);
-    assert_eq!(rig.to_pool(b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
+    assert_eq!(rig.send_to_pool(b"y", SendOptions::DEFAULT), Ok(Some(PeId(2))));
 }
 
 #[test]
@@ -353,10 +354,11 @@ fn a_failed_element_is_avoided_until_it_gets_another_chance() {
     rig.down(L0, LinkFailure::Reset);
     assert_eq!(rig.events(), [unreachable(1)]);
     for _ in 0..4 {
-        assert_eq!(rig.to_pool(b"x", SendOptions::DEFAULT), Ok(Some(PeId(2))));
+        assert_eq!(rig.send_to_pool(b"x", SendOptions::DEFAULT), Ok(Some(PeId(2))));
     }
     rig.pass(5_000 * MS);
-    let to: BTreeSet<_> = (0..4).map(|_| rig.to_pool(b"x", SendOptions::DEFAULT).unwrap().unwrap()).collect();
+    let to: BTreeSet<_> =
+        (0..4).map(|_| rig.send_to_pool(b"x", SendOptions::DEFAULT).unwrap().unwrap()).collect();
     assert_eq!(to.len(), 2);
 }
 
@@ -365,7 +367,7 @@ fn a_link_closed_in_order_is_no_failure() {
     let mut rig = Rig::linked_to(&[1]);
     rig.down(L0, LinkFailure::Closed);
     assert_eq!(rig.events(), []);
-    rig.to_pool(b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"x", SendOptions::DEFAULT).unwrap();
     assert_eq!(rig.opened(), [(L1, 1)]);
 }
 
@@ -375,7 +377,7 @@ fn the_failover_of_a_message_obeys_the_card_of_the_failed_element() {
     rig.control(L0, &AsapMessage::BusinessCard { handle: pool(), elements: vec![tcp(1), tcp(3)] });
     assert_eq!(rig.events(), [Event::Card { handle: pool(), elements: vec![tcp(1), tcp(3)] }]);
     rig.dispatch.pool_changed(&pool(), Some(&all_of(&[1, 2, 3])));
-    rig.to_element(1, b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_element(1, b"x", SendOptions::FAILOVER).unwrap();
     rig.returned(L0, b"x");
     rig.down(L0, LinkFailure::Reset);
     assert_eq!(rig.opened(), [(L1, 3)]);
@@ -387,7 +389,7 @@ fn the_cookie_of_a_failed_element_is_the_first_thing_the_next_one_hears() {
     rig.resolved(&[1, 2]);
     rig.control(L0, &AsapMessage::Cookie(b"old".to_vec()));
     rig.control(L0, &AsapMessage::Cookie(b"new".to_vec()));
-    rig.to_element(1, b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_element(1, b"x", SendOptions::FAILOVER).unwrap();
     rig.returned(L0, b"x");
     rig.down(L0, LinkFailure::Reset);
     rig.effects();
@@ -399,7 +401,7 @@ fn the_cookie_of_a_failed_element_is_the_first_thing_the_next_one_hears() {
 fn a_sender_that_is_an_element_gives_its_card_on_each_link() {
     let mut rig = Rig::new();
     rig.dispatch.set_business_card(Some((pool(), vec![tcp(9)])));
-    rig.to_pool(b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"x", SendOptions::DEFAULT).unwrap();
     rig.resolved(&[1]);
     rig.effects();
     rig.up(L0);
@@ -421,17 +423,17 @@ fn what_comes_is_told_with_the_handle_of_its_element() {
 fn the_link_not_used_for_longest_gives_way() {
     let limits = Limits { links: 2, ..Limits::default() };
     let mut rig = Rig::with(SessionConfig::new(Profile::Lan), limits, &[]);
-    rig.to_element(1, b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(1, b"x", SendOptions::DEFAULT).unwrap();
     rig.resolved(&[1, 2, 3]);
-    rig.to_element(2, b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(2, b"x", SendOptions::DEFAULT).unwrap();
     rig.effects();
-    rig.to_element(3, b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(3, b"x", SendOptions::DEFAULT).unwrap();
     assert_eq!(rig.events().last(), Some(&failed(Some(3), b"x")), "both are being opened");
     rig.up(L0);
     rig.up(L1);
-    rig.to_element(1, b"y", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(1, b"y", SendOptions::DEFAULT).unwrap();
     rig.effects();
-    rig.to_element(3, b"z", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(3, b"z", SendOptions::DEFAULT).unwrap();
     let effects = rig.effects();
     assert_eq!(effects[0], Effect::Close { link: L1, abort: false });
     assert!(matches!(effects[1], Effect::Connect { link: L2, .. }));
@@ -442,13 +444,13 @@ fn the_link_not_used_for_longest_gives_way() {
 #[test]
 fn an_unknown_pool_gives_every_message_back() {
     let mut rig = Rig::new();
-    rig.to_pool(b"1", SendOptions::FAILOVER).unwrap();
-    rig.to_element(4, b"2", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"1", SendOptions::FAILOVER).unwrap();
+    rig.send_to_element(4, b"2", SendOptions::DEFAULT).unwrap();
     rig.events();
     rig.dispatch.resolved(rig.now, &pool(), Err(RequestFailure::UnknownPool));
     let unresolved = Event::Unresolved { handle: pool(), why: RequestFailure::UnknownPool };
     assert_eq!(rig.events(), [unresolved, failed(None, b"1"), failed(None, b"2")]);
-    rig.to_pool(b"3", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"3", SendOptions::DEFAULT).unwrap();
     assert_eq!(rig.events(), [resolve(5_000 * MS)]);
 }
 
@@ -456,13 +458,13 @@ fn an_unknown_pool_gives_every_message_back() {
 fn a_pool_of_the_past_does_when_no_registrar_answers() {
     let mut rig = Rig::linked_to(&[1]);
     rig.down(L0, LinkFailure::Reset);
-    rig.to_pool(b"x", SendOptions::FAILOVER).unwrap();
+    rig.send_to_pool(b"x", SendOptions::FAILOVER).unwrap();
     rig.down(L1, LinkFailure::Refused);
     rig.events();
     rig.dispatch.resolved(rig.now, &pool(), Err(RequestFailure::TimedOut));
     assert_eq!(rig.events(), [failed(Some(1), b"x")]);
     rig.effects();
-    rig.to_pool(b"y", SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(b"y", SendOptions::DEFAULT).unwrap();
     assert_eq!(rig.opened(), [(L2, 1)]);
 }
 
@@ -470,15 +472,15 @@ fn a_pool_of_the_past_does_when_no_registrar_answers() {
 fn waiting_messages_are_bounded_and_room_is_told() {
     let limits = Limits { queued_bytes_per_link: 1_000, ..Limits::default() };
     let mut rig = Rig::with(SessionConfig::new(Profile::Lan), limits, &[]);
-    rig.to_pool(&[0; 800], SendOptions::DEFAULT).unwrap();
-    assert_eq!(rig.to_pool(&[0; 800], SendOptions::DEFAULT), Err(SendRefused::Full));
+    rig.send_to_pool(&[0; 800], SendOptions::DEFAULT).unwrap();
+    assert_eq!(rig.send_to_pool(&[0; 800], SendOptions::DEFAULT), Err(SendRefused::Full));
     rig.events();
     rig.resolved(&[1]);
     assert_eq!(rig.events(), [Event::Writable]);
-    assert_eq!(rig.to_pool(&[0; 800], SendOptions::DEFAULT), Err(SendRefused::Full));
+    assert_eq!(rig.send_to_pool(&[0; 800], SendOptions::DEFAULT), Err(SendRefused::Full));
     rig.up(L0);
     assert_eq!(rig.events(), [Event::Writable]);
-    rig.to_pool(&[0; 800], SendOptions::DEFAULT).unwrap();
+    rig.send_to_pool(&[0; 800], SendOptions::DEFAULT).unwrap();
 }
 
 #[test]
@@ -505,10 +507,10 @@ fn contradictory_options_are_refused() {
         SendOptions::TO_ALL | SendOptions::TO_LAST,
     ];
     for options in bad {
-        assert_eq!(rig.to_pool(b"x", options), Err(SendRefused::BadOptions));
+        assert_eq!(rig.send_to_pool(b"x", options), Err(SendRefused::BadOptions));
     }
     for options in [SendOptions::TO_ALL, SendOptions::TO_LAST] {
-        assert_eq!(rig.to_element(1, b"x", options), Err(SendRefused::BadOptions));
+        assert_eq!(rig.send_to_element(1, b"x", options), Err(SendRefused::BadOptions));
     }
     assert_eq!(rig.effects(), []);
 }
@@ -530,7 +532,7 @@ fn inputs_of_dead_links_are_ignored() {
 fn closing_closes_every_link_and_gives_back_what_waits() {
     let mut rig = Rig::linked_to(&[1]);
     rig.dispatch.pool_changed(&pool(), Some(&all_of(&[1, 2])));
-    rig.to_element(2, b"x", SendOptions::DEFAULT).unwrap();
+    rig.send_to_element(2, b"x", SendOptions::DEFAULT).unwrap();
     rig.effects();
     rig.dispatch.close();
     assert_eq!(
@@ -545,7 +547,7 @@ fn same_seed_and_inputs_give_the_same_effects() {
     let run = || {
         let mut rig = Rig::linked_to(&[1, 2, 3]);
         for link in [L0, L2] {
-            rig.to_pool(b"x", SendOptions::FAILOVER).unwrap();
+            rig.send_to_pool(b"x", SendOptions::FAILOVER).unwrap();
             rig.returned(link, b"x");
             rig.down(link, LinkFailure::Reset);
         }

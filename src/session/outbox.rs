@@ -159,3 +159,31 @@ impl HandedOver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_messages_handed_over_is_bounded() {
+        let limits = Limits { queued_bytes_per_link: 10 * OVERHEAD, ..Limits::default() };
+        let mut handed_over = HandedOver::default();
+        let channel = UserChannel::default();
+        for n in 0..100_u8 {
+            handed_over.note(&UserMessage { bytes: vec![n], channel, failover: false }, &limits);
+        }
+        let recalled = (0..100).filter(|n| handed_over.recall(&[*n], channel)).count();
+        assert_eq!((recalled, handed_over.marks.len()), (10, 0));
+    }
+
+    #[test]
+    fn a_message_is_recalled_as_often_as_it_was_noted() {
+        let (mut handed_over, channel) = (HandedOver::default(), UserChannel::default());
+        let message = UserMessage { bytes: b"same".to_vec(), channel, failover: false };
+        handed_over.note(&message, &Limits::default());
+        handed_over.note(&message, &Limits::default());
+        let recalled = [(); 3].map(|()| handed_over.recall(b"same", channel));
+        assert_eq!(recalled, [true, true, false]);
+        assert!(!handed_over.recall(b"same", UserChannel { ppid: 1, ..channel }));
+    }
+}

@@ -363,6 +363,32 @@ fn a_failed_element_is_avoided_until_it_gets_another_chance() {
 }
 
 #[test]
+fn a_failed_element_that_is_reached_again_is_chosen_again() {
+    let mut rig = Rig::linked_to(&[1, 2]);
+    rig.down(L0, LinkFailure::Reset);
+    rig.send_to_element(1, b"x", SendOptions::DEFAULT).unwrap();
+    rig.up(L2);
+    let to: Vec<_> =
+        (0..4).map(|_| rig.send_to_pool(b"x", SendOptions::DEFAULT).unwrap().unwrap().0).collect();
+    assert!(to.contains(&1) && to.contains(&2), "{to:?}");
+    assert_eq!(rig.dispatch.poll_timeout(), None);
+}
+
+#[test]
+fn messages_wait_behind_one_that_waits_for_a_new_resolution() {
+    let mut rig = Rig::new();
+    rig.send_to_pool(b"1", SendOptions::FAILOVER).unwrap();
+    rig.resolved(&[1]);
+    rig.down(L0, LinkFailure::Refused);
+    assert_eq!(rig.send_to_pool(b"2", SendOptions::DEFAULT), Ok(None));
+    rig.effects();
+    rig.resolved(&[1, 2]);
+    assert_eq!(rig.opened(), [(L1, 2)]);
+    rig.up(L1);
+    assert_eq!(rig.effects(), [sent(L1, b"1"), sent(L1, b"2")]);
+}
+
+#[test]
 fn a_link_closed_in_order_is_no_failure() {
     let mut rig = Rig::linked_to(&[1]);
     rig.down(L0, LinkFailure::Closed);

@@ -645,6 +645,48 @@ fn an_element_that_comes_back_to_the_pool_is_no_longer_watched() {
     assert_eq!(rig.session.state(), State::Connected);
 }
 
+#[test]
+fn a_request_sent_late_in_the_watch_gets_its_full_time() {
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2)]);
+    rig.session.pool_changed(rig.now, Some(&list(&[tcp(2)])));
+    rig.send(b"request");
+    rig.pass(400 * MS);
+    rig.data(L0, b"answer");
+    rig.send(b"request");
+    rig.pass(400 * MS);
+    assert_eq!(rig.session.state(), State::Connected);
+    rig.pass(400 * MS);
+    assert_eq!(rig.session.state(), State::FailingOver);
+}
+
+#[test]
+fn elements_not_reached_in_one_failover_are_tried_in_the_next() {
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2), tcp(3)]);
+    rig.down(L0, LinkFailure::Reset);
+    rig.down(L1, LinkFailure::Refused);
+    rig.up(L2);
+    rig.effects();
+    rig.down(L2, LinkFailure::Reset);
+    let mut tried = vec![rig.connecting().1];
+    rig.down(LinkId::outgoing(3), LinkFailure::Refused);
+    tried.push(rig.connecting().1);
+    assert_eq!(tried, [1, 2], "the one suspected longest first");
+}
+
+#[test]
+fn an_element_that_moved_gets_a_new_chance_at_once() {
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2)]);
+    rig.down(L0, LinkFailure::Reset);
+    rig.down(L1, LinkFailure::Refused);
+    rig.unresolved(RequestFailure::TimedOut);
+    rig.down(L2, LinkFailure::Refused);
+    rig.effects();
+    assert_eq!(rig.session.state(), State::FailingOver);
+    let moved = PoolElement { user_transport: tcp(9).user_transport, ..tcp(2) };
+    rig.session.pool_changed(rig.now, Some(&list(&[tcp(1), moved])));
+    assert_eq!(rig.connecting().1, 9);
+}
+
 // --- Cookies
 
 #[test]
@@ -866,6 +908,19 @@ fn a_message_given_back_by_a_link_that_lives_on_is_reported() {
     rig.pass(500 * MS);
     assert_eq!(rig.events(), [send_failed(Some(1), b"lost")]);
     assert_eq!(rig.session.state(), State::Connected);
+}
+
+#[test]
+fn a_message_given_back_right_before_the_loss_survives_a_long_failover() {
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2)]);
+    rig.send(b"kept");
+    rig.returned(L0, b"kept");
+    rig.pass(100 * MS);
+    rig.down(L0, LinkFailure::Reset);
+    rig.pass(450 * MS);
+    rig.effects();
+    rig.up(L1);
+    assert_eq!(rig.effects(), [sent(L1, b"kept")]);
 }
 
 #[test]

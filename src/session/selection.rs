@@ -143,14 +143,13 @@ impl Candidates {
         let known = entry.replace(element.clone());
         self.by_id.insert(element.id, slot);
         let moved = known.as_ref().is_some_and(|known| known.user_transport != element.user_transport);
-        let had_standing = self.standing.contains_key(&element.id);
         if moved {
             self.standing.remove(&element.id);
         }
+        let out = self.standing.contains_key(&element.id);
         let same_values = known.as_ref().is_some_and(|known| known.policy == element.policy);
-        let stays_out = had_standing && !moved;
-        let stays_in = same_values && !had_standing && !anew;
-        if !stays_out && !stays_in {
+        let in_place = same_values && !moved && !anew;
+        if !out && !in_place {
             self.selector.set(slot, &element.policy);
         }
     }

@@ -660,6 +660,35 @@ fn a_request_sent_late_in_the_watch_gets_its_full_time() {
 }
 
 #[test]
+fn each_element_is_watched_for_itself() {
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2), tcp(3)]);
+    rig.send(b"request");
+    rig.session.pool_changed(rig.now, Some(&list(&[tcp(2), tcp(3)])));
+    rig.pass(400 * MS);
+    rig.down(L0, LinkFailure::Reset);
+    rig.up(L1);
+    rig.send(b"request");
+    rig.session.pool_changed(rig.now, Some(&list(&[tcp(3)])));
+    rig.pass(499 * MS);
+    assert_eq!(rig.session.state(), State::Connected);
+    rig.pass(MS);
+    assert_eq!(rig.session.state(), State::FailingOver);
+}
+
+#[test]
+fn with_a_resolution_overdue_a_failover_uses_the_list_held() {
+    let mut rig = Rig::at_first_of(by_application(), &[tcp(1), tcp(2)]);
+    rig.session.fail_over(rig.now, false, Duration::ZERO);
+    rig.pass(500 * MS);
+    rig.up(L1);
+    rig.effects();
+    rig.events();
+    rig.session.fail_over(rig.now, false, Duration::ZERO);
+    assert!(matches!(rig.effects()[..], [Effect::Close { .. }, Effect::Connect { .. }]));
+    assert_eq!(rig.events(), [], "the question is still open");
+}
+
+#[test]
 fn elements_not_reached_in_one_failover_are_tried_in_the_next() {
     let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2), tcp(3)]);
     rig.down(L0, LinkFailure::Reset);

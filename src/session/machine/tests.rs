@@ -1242,3 +1242,166 @@ fn same_seed_and_inputs_give_the_same_effects() {
     };
     assert_eq!(run(), run());
 }
+
+// --- Everything at once
+
+/// What the outside can see of a session's links and messages, held against its promises.
+#[derive(Default)]
+struct Witness {
+    opening: Option<LinkId>,
+    up: Option<LinkId>,
+    used: BTreeSet<u64>,
+    accepted: usize,
+    sent: usize,
+    given_back: usize,
+    ended: bool,
+}
+
+impl Witness {
+    fn check(&mut self, rig: &mut Rig) {
+        for effect in rig.effects() {
+            assert!(!self.ended, "{effect:?} after the end");
+            match effect {
+                Effect::Connect { link, .. } => {
+                    assert_eq!((self.opening, self.up), (None, None), "one link at a time");
+                    let n = (0..=self.used.len() as u64).find(|n| LinkId::outgoing(*n) == link).unwrap();
+                    assert!(self.used.insert(n), "an identifier is used once");
+                    self.opening = Some(link);
+                }
+                Effect::Send { link, channel, .. } => {
+                    assert_eq!(self.up, Some(link), "nothing is sent on a dead link");
+                    self.sent += usize::from(matches!(channel, Channel::User(_)));
+                }
+                Effect::Close { link, .. } => {
+                    assert!(self.opening == Some(link) || self.up == Some(link));
+                    (self.opening, self.up) = (None, None);
+                }
+                Effect::Announce { .. } => panic!("sessions announce nothing"),
+            }
+        }
+        for event in rig.events() {
+            assert!(!self.ended, "{event:?} after the end");
+            match event {
+                Event::SendFailed { .. } => self.given_back += 1,
+                Event::Ended(_) => self.ended = true,
+                _ => {}
+            }
+        }
+        let kept = rig.session.outbox.take();
+        assert_eq!(self.accepted, self.sent + self.given_back + kept.len(), "no message is lost or doubled");
+        for message in kept {
+            rig.session.outbox.give_back(message);
+        }
+        assert_eq!(self.up.is_some(), rig.session.state() == State::Connected);
+        assert_eq!(self.ended, rig.session.state() == State::Ended);
+        assert!(!self.ended || rig.session.poll_timeout().is_none());
+        let waiting = matches!(rig.session.state(), State::Connecting | State::FailingOver);
+        let asked = rig.session.user.as_ref().is_some_and(|user| user.resolution != Asked::No);
+        assert!(!waiting || asked || rig.session.poll_timeout().is_some(), "nothing will wake it");
+    }
+}
+
+#[test]
+fn holds_its_promises_whatever_happens_in_whatever_order() {
+    let mut seen = Counters::default();
+    for seed in 0..400 {
+        let mut rng = crate::types::Rng::new(seed);
+        let config = SessionConfig {
+            automatic_failover: seed % 3 != 0,
+            failover_deadline: (seed % 5 == 0).then_some(2_000 * MS),
+            ..by_application()
+        };
+        let own = (seed % 2 == 0).then(|| (pool(), vec![tcp(9)]));
+        let mut rig = Rig::user_with(config, Limits::default(), own);
+        let mut witness = Witness::default();
+        for step in 0..300_u32 {
+            let some_list = |rng: &mut crate::types::Rng| {
+                let ids = (1..=6).filter(|_| rng.below(2) == 0).collect::<Vec<_>>();
+                ids.into_iter().map(|id| if id == 6 { plain(6) } else { tcp(id) }).collect::<Vec<_>>()
+            };
+            let old = LinkId::outgoing(rng.below(8));
+            match rng.below(16) {
+                0..=2 => {
+                    if let Some(link) = witness.opening.take() {
+                        witness.up = Some(link);
+                        rig.up(link);
+                    }
+                }
+                3 | 4 => {
+                    let why = [LinkFailure::Refused, LinkFailure::Reset, LinkFailure::NoResources];
+                    if let Some(link) = witness.opening.take().or(witness.up.take()) {
+                        rig.down(link, why[rng.below(3) as usize]);
+                    }
+                }
+                5 | 6 => {
+                    let list = some_list(&mut rng);
+                    rig.resolved(&list);
+                }
+                7 => rig.unresolved(RequestFailure::UnknownPool),
+                8 => {
+                    let resolution = list(&some_list(&mut rng));
+                    rig.session.pool_changed(rig.now, (rng.below(8) > 0).then_some(&resolution));
+                }
+                9 | 10 => {
+                    let options = SendOptions(rng.below(3) as u32);
+                    if rig.send_with(&step.to_be_bytes(), options).is_ok() {
+                        witness.accepted += 1;
+                    }
+                }
+                11 => {
+                    if let Some(link) = witness.up {
+                        rig.control(link, &asap(&AsapMessage::Cookie(vec![1])));
+                        rig.control(link, &card(&some_list(&mut rng)));
+                        rig.data(link, b"data");
+                    }
+                }
+                12 => rig.session.fail_over(rig.now, rng.below(2) == 0, rng.below(2) as u32 * 10_000 * MS),
+                13 => {
+                    if witness.up != Some(old) && witness.opening != Some(old) {
+                        rig.up(old);
+                        rig.data(old, b"late");
+                        rig.returned(old, b"late");
+                        rig.down(old, LinkFailure::Closed);
+                    }
+                }
+                14 => {
+                    if let Some(link) = witness.up.filter(|_| witness.sent > 0) {
+                        witness.sent -= 1;
+                        rig.returned(link, &step.to_be_bytes());
+                    }
+                }
+                _ => {
+                    let by = Duration::from_millis(rng.below(700));
+                    let end = rig.now + by;
+                    while let Some(at) = rig.session.poll_timeout().filter(|at| *at <= end) {
+                        rig.now = rig.now.max(at);
+                        rig.session.handle(rig.now, Input::Timeout);
+                        witness.check(&mut rig);
+                    }
+                    rig.now = end;
+                }
+            }
+            witness.check(&mut rig);
+        }
+        rig.session.close(rig.now, false);
+        witness.check(&mut rig);
+        assert!(witness.ended);
+        let counters = rig.session.counters();
+        seen.failovers += counters.failovers;
+        seen.cookies_echoed += counters.cookies_echoed;
+        seen.silent_elements += counters.silent_elements;
+        seen.rounds_failed += counters.rounds_failed;
+        seen.late_inputs += counters.late_inputs;
+        seen.returned_messages += counters.returned_messages;
+    }
+    // The rare states were reached.
+    let rare = [
+        seen.failovers,
+        seen.cookies_echoed,
+        seen.silent_elements,
+        seen.rounds_failed,
+        seen.late_inputs,
+        seen.returned_messages,
+    ];
+    assert!(rare.iter().all(|count| *count > 20), "{seen:?}");
+}

@@ -44,6 +44,12 @@ struct Question {
     askers: BTreeSet<RequestId>,
 }
 
+impl Question {
+    fn for_askers(askers: BTreeSet<RequestId>) -> Question {
+        Question { items: None, subscribe: false, sent: None, expiries: 0, askers }
+    }
+}
+
 /// What is being asked about a pool.
 #[derive(Debug, Default)]
 struct Pool {
@@ -163,15 +169,27 @@ impl Resolutions {
         self.go_on(ctx, handle);
     }
 
-    /// The registrar is not told: the RFC has no message for it, and the next question goes without S bit.
     pub(super) fn unsubscribe(&mut self, ctx: &mut Context, handle: &PoolHandle) {
-        if let Some(subscription) = self.subscriptions.get_mut(handle) {
-            subscription.count = subscription.count.saturating_sub(1);
-            if subscription.count == 0 {
-                self.subscriptions.remove(handle);
-                ctx.timers.cancel(&Timer::Subscription(handle.clone()));
-                self.go_on(ctx, handle);
+        let Some(subscription) = self.subscriptions.get_mut(handle) else { return };
+        subscription.count = subscription.count.saturating_sub(1);
+        if subscription.count == 0 {
+            let held = subscription.state == Update::Held;
+            self.subscriptions.remove(handle);
+            ctx.timers.cancel(&Timer::Subscription(handle.clone()));
+            if held {
+                self.withdraw(ctx, handle);
             }
+            self.go_on(ctx, handle);
+        }
+    }
+
+    /// Tells the registrar that updates are not wanted any more, by a question without S bit: the RFC has no other
+    /// message for it. It is not repeated; whoever is under way with a question will do.
+    fn withdraw(&mut self, ctx: &mut Context, handle: &PoolHandle) {
+        let pool = self.pools.entry(handle.clone()).or_default();
+        if pool.question.is_none() {
+            pool.question = Some(Question::for_askers(std::mem::take(&mut pool.next)));
+            self.send(ctx, handle);
         }
     }
 
@@ -188,9 +206,7 @@ impl Resolutions {
         match &mut pool.question {
             Some(question) if question.sent.is_none() => question.askers.append(&mut pool.next),
             None if due || !pool.next.is_empty() => {
-                let askers = std::mem::take(&mut pool.next);
-                let question = Question { items: None, subscribe: false, sent: None, expiries: 0, askers };
-                pool.question = Some(question);
+                pool.question = Some(Question::for_askers(std::mem::take(&mut pool.next)));
             }
             Some(_) | None => {}
         }
@@ -304,6 +320,9 @@ impl Resolutions {
         if let Some(question) = question {
             self.conclude(ctx, question.askers, &outcome);
         }
+        if asked_for_updates && accept_updates && !self.subscriptions.contains_key(&handle) {
+            self.withdraw(ctx, &handle);
+        }
         self.go_on(ctx, &handle);
     }
 
@@ -392,7 +411,12 @@ impl Resolutions {
         self.rest(ctx, handle);
         self.conclude(ctx, askers, &Err(RequestFailure::TimedOut));
         self.go_on(ctx, handle);
-        if silent { Doubt::Silent } else { Doubt::Suspect }
+        match (wanted, silent) {
+            // Nobody waited for it.
+            (false, _) => Doubt::None,
+            (true, true) => Doubt::Silent,
+            (true, false) => Doubt::Suspect,
+        }
     }
 
     pub(super) fn on_deadline(&mut self, ctx: &mut Context, id: RequestId) {

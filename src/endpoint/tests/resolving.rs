@@ -504,10 +504,25 @@ fn the_last_unsubscribe_ends_telling_and_hunting() {
     assert_eq!(changes(rig.events()).len(), 1, "one is left");
     rig.endpoint.unsubscribe(rig.now, &pool("pool"));
     rig.endpoint.unsubscribe(rig.now, &pool("pool"));
+    assert_eq!(questions(&rig.sent()), [(link(0), false, pool("pool"), None)], "the registrar is told");
     rig.message(link(0), &update("pool", &[1, 2, 3]));
     assert!(rig.events().is_empty());
     rig.down(link(0), LinkFailure::Reset);
     assert!(rig.effects().is_empty());
+    assert_eq!(rig.endpoint.poll_timeout(), None);
+}
+
+#[test]
+fn a_subscription_accepted_when_nobody_wants_it_any_more_is_withdrawn() {
+    let mut rig = Rig::at_home(&[1, 2]);
+    rig.subscribe_quietly("pool");
+    rig.endpoint.unsubscribe(rig.now, &pool("pool"));
+    assert!(rig.effects().is_empty());
+    rig.message(link(0), &update("pool", &[1]));
+    assert_eq!(questions(&rig.sent()), [(link(0), false, pool("pool"), None)]);
+    // A withdrawal that is not answered is not repeated.
+    rig.pass(Duration::from_secs(60));
+    assert!(rig.effects().is_empty() && rig.endpoint.poll_timeout().is_none());
 }
 
 fn reports(rig: &mut Rig) -> Vec<u32> {

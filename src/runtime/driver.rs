@@ -3,19 +3,18 @@
 
 use crate::config::Limits;
 use crate::machine::{Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
-use crate::runtime::link::{Connection, LinkEvent};
-use crate::runtime::listener::Listener;
-use crate::runtime::multicast::{Groups, Multicast};
+use crate::runtime::link::LinkEvent;
+use crate::runtime::multicast::Multicast;
 use crate::runtime::now;
 use crate::runtime::poller::{Interest, Poller, Ready};
 use crate::runtime::wake::Wake;
+use crate::runtime::world::{GROUPS, LINGER, LINKS, LISTENERS, WAKE, World};
 use crate::types::Time;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,19 +27,8 @@ const LINK_BUDGET: usize = 64;
 const ACCEPT_BUDGET: usize = 64;
 /// Commands run in one turn.
 const COMMAND_BUDGET: usize = 256;
-/// Connections that may wait to be accepted; the system has its own ceiling.
-const BACKLOG: i32 = 4_096;
-/// How long no connection is accepted after the system had no room for one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a link that was closed in order may take to hand over what is queued.
-const LINGER: Duration = Duration::from_secs(1);
-/// The same when the driver stops.
+/// How long links that are closed when the driver stops may take to hand over what is queued.
 const STOP_LINGER: Duration = Duration::from_millis(250);
-
-const WAKE: usize = 0;
-const LISTENERS: usize = 1;
-const GROUPS: usize = 1 << 16;
-const LINKS: usize = 1 << 17;
 
 /// What a driver opens.
 #[derive(Debug, Default)]
@@ -79,44 +67,6 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Everything but the machine.
-struct World {
-    poller: Box<dyn Poller>,
-    limits: Limits,
-    listeners: Vec<Listener>,
-    /// Until when no connection is accepted, after the system had no room.
-    accept_paused: Option<Time>,
-    crowded: bool,
-    groups: Option<Groups>,
-    links: Vec<Option<Link>>,
-    vacant: Vec<usize>,
-    by_id: HashMap<LinkId, usize>,
-    incoming: u64,
-    per_address: HashMap<IpAddr, usize>,
-    deadlines: BTreeSet<(Time, usize)>,
-    /// Links that have more to read although their descriptor may not say so.
-    again: Vec<usize>,
-    /// Links whose queue, interest or deadline may have changed.
-    dirty: Vec<usize>,
-    effects: VecDeque<Effect>,
-    /// Links that never came to life.
-    failed: VecDeque<(LinkId, LinkFailure)>,
-}
-
-struct Link {
-    id: LinkId,
-    connection: Connection,
-    /// As the poller knows it.
-    registered: Option<(RawFd, Interest)>,
-    deadline: Option<Time>,
-    /// Counted against this address.
-    counted: Option<IpAddr>,
-    again: bool,
-    dirty: bool,
-    /// The machine has done with it; it may hand over what is queued until then.
-    closing: Option<Time>,
-}
-
 impl<M: Machine> Driver<M> {
     /// Opens the listeners. Bind failures are errors, of the kind the system gave and naming the address; a missing
     /// multicast is a log line.
@@ -132,42 +82,10 @@ impl<M: Machine> Driver<M> {
     ) -> io::Result<Driver<M>> {
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
         poller.set(shared.wake.fd(), WAKE, Interest::READ)?;
-        let mut listeners = Vec::new();
-        for (n, (kind, protocol, address)) in config.listeners.iter().enumerate() {
-            let listener = Listener::bind(*kind, *protocol, *address, BACKLOG)
-                .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
-            poller.set(listener.fd(), LISTENERS + n, Interest::READ)?;
-            listeners.push(listener);
-        }
-        let groups = config.multicast.as_ref().map(Groups::open);
-        for (n, fd) in groups.iter().flat_map(Groups::descriptors) {
-            poller.set(fd, GROUPS + n, Interest::READ)?;
-        }
+        let world = World::open(poller, config)?;
         let (sender, commands) = unbounded();
-        let local: Vec<SocketAddr> = listeners.iter().map(Listener::local).collect();
-        Ok(Driver {
-            machine: machine(&local),
-            world: World {
-                poller,
-                limits: config.limits,
-                listeners,
-                accept_paused: None,
-                crowded: false,
-                groups,
-                links: Vec::new(),
-                vacant: Vec::new(),
-                by_id: HashMap::new(),
-                incoming: 0,
-                per_address: HashMap::new(),
-                deadlines: BTreeSet::new(),
-                again: Vec::new(),
-                dirty: Vec::new(),
-                effects: VecDeque::new(),
-                failed: VecDeque::new(),
-            },
-            commands,
-            remote: Remote { commands: sender, shared },
-        })
+        let local = world.local_addresses();
+        Ok(Driver { machine: machine(&local), world, commands, remote: Remote { commands: sender, shared } })
     }
 
     /// A handle for other threads.
@@ -177,7 +95,7 @@ impl<M: Machine> Driver<M> {
 
     /// Where the listeners are, in the order of the configuration.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.world.listeners.iter().map(Listener::local).collect()
+        self.world.local_addresses()
     }
 
     /// The machine.
@@ -429,241 +347,6 @@ fn collect<M: Machine>(
         match machine.poll_event() {
             Some(event) => on_event(machine, now, event),
             None => return,
-        }
-    }
-}
-
-impl World {
-    /// How long to wait for descriptors.
-    fn wait(&self, now: Time, timeout: Option<Time>, busy: bool) -> Option<Duration> {
-        if busy {
-            return Some(Duration::ZERO);
-        }
-        [
-            timeout,
-            self.deadlines.first().map(|(at, _)| *at),
-            self.accept_paused,
-            self.groups.as_ref().map(Groups::deadline),
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|at| *at != Time::NEVER)
-        .min()
-        .map(|at| at.since(now))
-    }
-
-    /// The links whose deadline has passed.
-    fn take_due(&mut self, now: Time) -> Vec<usize> {
-        let mut due = Vec::new();
-        while let Some(&(at, place)) = self.deadlines.first()
-            && at <= now
-        {
-            self.deadlines.pop_first();
-            if let Some(link) = self.links.get_mut(place).and_then(Option::as_mut) {
-                link.deadline = None;
-            }
-            due.push(place);
-        }
-        due
-    }
-
-    fn insert(&mut self, id: LinkId, connection: Connection, counted: Option<IpAddr>) -> usize {
-        let link = Link {
-            id,
-            connection,
-            registered: None,
-            deadline: None,
-            counted,
-            again: false,
-            dirty: false,
-            closing: None,
-        };
-        if let Some(address) = counted {
-            *self.per_address.entry(address).or_default() += 1;
-        }
-        let place = match self.vacant.pop() {
-            Some(place) => {
-                self.links[place] = Some(link);
-                place
-            }
-            None => {
-                self.links.push(Some(link));
-                self.links.len() - 1
-            }
-        };
-        self.by_id.insert(id, place);
-        self.touch(place);
-        place
-    }
-
-    /// Forgets a link and closes its descriptor, breaking the link off or not.
-    fn remove(&mut self, place: usize, abort: bool) {
-        let Some(link) = self.links.get_mut(place).and_then(Option::take) else { return };
-        if let Some((fd, _)) = link.registered {
-            self.poller.forget(fd);
-        }
-        if let Some(at) = link.deadline {
-            self.deadlines.remove(&(at, place));
-        }
-        if let Some(address) = link.counted
-            && let Some(count) = self.per_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&address);
-            }
-        }
-        if self.by_id.get(&link.id) == Some(&place) {
-            self.by_id.remove(&link.id);
-        }
-        self.vacant.push(place);
-        link.connection.close(abort);
-    }
-
-    /// Notes that a link is to be looked at by `synchronise`.
-    fn touch(&mut self, place: usize) {
-        if let Some(link) = self.links.get_mut(place).and_then(Option::as_mut)
-            && !link.dirty
-        {
-            link.dirty = true;
-            self.dirty.push(place);
-        }
-    }
-
-    /// Writes what was queued and brings poller and deadlines up to date; whether anything failed meanwhile.
-    fn synchronise(&mut self) -> bool {
-        for place in std::mem::take(&mut self.dirty) {
-            let Some(link) = self.links.get_mut(place).and_then(Option::as_mut) else { continue };
-            link.dirty = false;
-            link.connection.flush();
-            let deadline = [link.connection.deadline(), link.closing].into_iter().flatten().min();
-            if deadline != link.deadline {
-                if let Some(at) = link.deadline {
-                    self.deadlines.remove(&(at, place));
-                }
-                if let Some(at) = deadline {
-                    self.deadlines.insert((at, place));
-                }
-                link.deadline = deadline;
-            }
-            let wanted = (link.connection.fd(), link.connection.interest());
-            if link.registered == Some(wanted) {
-                continue;
-            }
-            if let Some((fd, _)) = link.registered
-                && fd != wanted.0
-            {
-                self.poller.forget(fd);
-            }
-            link.registered = Some(wanted);
-            if let Err(error) = self.poller.set(wanted.0, LINKS + place, wanted.1) {
-                log::error!("cannot wait for a link: {error}; closing it");
-                let id = link.id;
-                if self.by_id.contains_key(&id) {
-                    self.failed.push_back((id, LinkFailure::NoResources));
-                }
-                self.remove(place, false);
-            }
-        }
-        !self.failed.is_empty()
-    }
-
-    fn execute(&mut self, now: Time, effect: Effect) {
-        match effect {
-            Effect::Connect { link, to } => match Connection::connect(now, &to, &self.limits) {
-                Ok(connection) => {
-                    self.insert(link, connection, None);
-                }
-                Err(error) => {
-                    log::debug!("cannot connect to {:?} port {}: {error}", to.addresses.as_slice(), to.port);
-                    self.failed.push_back((link, LinkFailure::NoResources));
-                }
-            },
-            Effect::Send { link, channel, bytes } => {
-                if let Some(&place) = self.by_id.get(&link)
-                    && let Some(slot) = &mut self.links[place]
-                {
-                    slot.connection.push(channel, bytes);
-                    self.touch(place);
-                }
-            }
-            Effect::Close { link, abort } => {
-                let Some(place) = self.by_id.remove(&link) else { return };
-                if abort {
-                    self.remove(place, true);
-                } else if let Some(slot) = &mut self.links[place] {
-                    slot.connection.finish();
-                    slot.closing = Some(now + LINGER);
-                    self.touch(place);
-                }
-            }
-            Effect::Announce { protocol, bytes } => match (protocol, &mut self.groups) {
-                (Protocol::Asap, Some(groups)) => groups.announce(&bytes),
-                // There is no group for it.
-                (Protocol::Asap, None) | (Protocol::Enrp | Protocol::Session | Protocol::Plain, _) => {}
-            },
-        }
-    }
-
-    /// Accepts one connection. None if none waits; no place if it was refused.
-    fn accept(&mut self, now: Time, index: usize) -> Option<(Option<usize>, LinkId, Protocol)> {
-        let listener = self.listeners.get(index)?;
-        let (kind, protocol) = (listener.kind(), listener.protocol());
-        let socket = match listener.accept() {
-            Ok(socket) => socket?,
-            Err(error) => {
-                if !self.crowded {
-                    self.crowded = true;
-                    log::error!(
-                        "cannot accept connections: {error}; trying again every {} ms (is the limit of open files too low?)",
-                        ACCEPT_PAUSE.as_millis()
-                    );
-                }
-                self.pause_accepting(now);
-                return None;
-            }
-        };
-        let id = LinkId::incoming(self.incoming);
-        self.incoming += 1;
-        let peer = socket2::SockRef::from(&socket).peer_addr();
-        let counted = crate::runtime::link::plain_address(peer)
-            .map(|peer| peer.ip())
-            .filter(|address| !address.is_loopback());
-        let crowd = counted.and_then(|address| self.per_address.get(&address)).copied().unwrap_or(0);
-        let full = self.links.len() - self.vacant.len() >= self.limits.links;
-        if full || crowd >= self.limits.links_per_address {
-            if !std::mem::replace(&mut self.crowded, true) {
-                log::warn!("refusing connections: as many are open as the limits allow");
-            }
-            return Some((None, id, protocol));
-        }
-        self.crowded = false;
-        match Connection::accepted(now, socket, kind, protocol, &self.limits) {
-            Ok(connection) => Some((Some(self.insert(id, connection, counted)), id, protocol)),
-            Err(error) => {
-                log::debug!("lost a connection while accepting it: {error}");
-                Some((None, id, protocol))
-            }
-        }
-    }
-
-    fn pause_accepting(&mut self, now: Time) {
-        self.accept_paused = Some(now + ACCEPT_PAUSE);
-        self.listen(Interest::NONE);
-    }
-
-    fn resume_accepting(&mut self, now: Time) {
-        if self.accept_paused.is_some_and(|until| now >= until) {
-            self.accept_paused = None;
-            self.listen(Interest::READ);
-        }
-    }
-
-    fn listen(&mut self, interest: Interest) {
-        for (n, listener) in self.listeners.iter().enumerate() {
-            if let Err(error) = self.poller.set(listener.fd(), LISTENERS + n, interest) {
-                log::error!("cannot wait at {}: {error}", listener.local());
-            }
         }
     }
 }

@@ -8,11 +8,13 @@ pub mod interfaces;
 pub mod link;
 pub mod listener;
 pub mod multicast;
+mod outbox;
 pub mod poller;
 pub mod readiness;
 mod tcp;
 mod udp;
 pub mod wake;
+mod world;
 
 use crate::types::Time;
 use std::time::Instant;

@@ -1,16 +1,17 @@
 //! TCP links: connecting, queue, reading, ending in order. ASAP and ENRP links are a stream of messages, sessions
-//! are framed or plain as docs/tcp.md says. The frames themselves are `framing`'s.
+//! are framed or plain as docs/tcp.md says. The frames themselves are `framing`'s, the queue is `outbox`'s.
 
 use crate::codec::{MessageSplitter, padding};
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
-use crate::runtime::framing::{self, Beginning, FrameReader, HEADER, MAX_FRAME, PREAMBLE, Unit};
+use crate::runtime::framing::{self, Beginning, FrameReader, MAX_FRAME, PREAMBLE, Unit};
 use crate::runtime::link::{LinkEvent, failure, is_idle, plain_address};
+use crate::runtime::outbox::{Outbox, Piece};
 use crate::runtime::poller::Interest;
 use crate::types::Time;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,8 +23,6 @@ const PREAMBLE_WAIT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes read at once; on the stack, also of callers' threads.
 const READ: usize = 32 << 10;
-/// Buffers handed to the system at once.
-const SLICES: usize = 64;
 /// What is queued is written without waiting for the next flush when there is more of it than this.
 const EAGER: usize = 64 << 10;
 /// Bytes read and dropped at close, so that the end goes out as FIN and not as RST.
@@ -221,7 +220,7 @@ impl Tcp {
             Stage::Connecting(_) | Stage::Open | Stage::Ending { .. } | Stage::Over { .. } => {}
         }
         self.flush();
-        if self.pressed && self.outbox.bytes <= self.limit / 2 {
+        if self.pressed && self.outbox.bytes() <= self.limit / 2 {
             self.pressed = false;
             tell(LinkEvent::Writable);
         }
@@ -494,7 +493,7 @@ impl Tcp {
         if matches!(self.stage, Stage::Ending { .. } | Stage::Over { writable: false }) {
             return;
         }
-        if self.outbox.bytes >= self.limit {
+        if self.outbox.bytes() >= self.limit {
             self.doomed = Some(LinkFailure::Congested);
         }
         match (&self.decoder, channel) {
@@ -517,8 +516,9 @@ impl Tcp {
                 let count = bytes.len().div_ceil(MAX_FRAME);
                 for (n, chunk) in bytes.chunks(MAX_FRAME).enumerate() {
                     let header = framing::user_header(user, chunk.len(), n + 1 == count);
-                    let piece = Piece::new(channel, &header, chunk.to_vec());
-                    self.outbox.push(Piece { first: n == 0, ..piece });
+                    let mut piece = Piece::new(channel, &header, chunk.to_vec());
+                    piece.first = n == 0;
+                    self.outbox.push(piece);
                 }
             }
             (Decoder::Raw, Channel::User(_)) | (Decoder::Undecided, Channel::User(_) | Channel::Asap) => {
@@ -530,10 +530,10 @@ impl Tcp {
             | (Decoder::Raw, Channel::Asap | Channel::Enrp)
             | (Decoder::Undecided, Channel::Enrp) => {}
         }
-        if self.outbox.bytes > EAGER {
+        if self.outbox.bytes() > EAGER {
             self.flush();
         }
-        self.pressed |= self.outbox.bytes > self.limit / 2;
+        self.pressed |= self.outbox.bytes() > self.limit / 2;
     }
 
     pub fn flush(&mut self) {
@@ -561,7 +561,7 @@ impl Tcp {
     }
 
     pub fn queued(&self) -> usize {
-        self.outbox.bytes
+        self.outbox.bytes()
     }
 
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {
@@ -615,120 +615,6 @@ fn receive<'a>(socket: &Socket, buffer: &'a mut [MaybeUninit<u8>]) -> io::Result
     let len = socket.recv(buffer)?.min(buffer.len());
     // SAFETY: recv(2) has written the first `len` bytes, and `len` is within the buffer.
     Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), len) })
-}
-
-// ---- the queue ----
-
-/// A frame, or a message without one, that waits to be written.
-#[derive(Debug)]
-struct Piece {
-    header: [u8; HEADER],
-    header_len: usize,
-    body: Vec<u8>,
-    written: usize,
-    /// None for what is the framing's own.
-    channel: Option<Channel>,
-    /// It begins a message.
-    first: bool,
-}
-
-impl Piece {
-    /// `header` is at most [`HEADER`] bytes long.
-    fn new(channel: Channel, header: &[u8], body: Vec<u8>) -> Piece {
-        Piece { channel: Some(channel), body, ..Piece::bare(header) }
-    }
-
-    fn bare(bytes: &[u8]) -> Piece {
-        let mut header = [0; HEADER];
-        header[..bytes.len()].copy_from_slice(bytes);
-        Piece { header, header_len: bytes.len(), body: Vec::new(), written: 0, channel: None, first: true }
-    }
-
-    fn left(&self) -> usize {
-        self.header_len + self.body.len() - self.written
-    }
-}
-
-#[derive(Debug, Default)]
-struct Outbox {
-    pieces: VecDeque<Piece>,
-    bytes: usize,
-}
-
-impl Outbox {
-    fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    fn push(&mut self, piece: Piece) {
-        self.bytes += piece.left();
-        self.pieces.push_back(piece);
-    }
-
-    /// Writes all; an error says why not.
-    fn write(&mut self, socket: &Socket) -> io::Result<()> {
-        while !self.pieces.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            for piece in &self.pieces {
-                let header = piece.header[..piece.header_len].get(piece.written..).unwrap_or(&[]);
-                let body = &piece.body[piece.written.saturating_sub(piece.header_len)..];
-                for part in [header, body] {
-                    if !part.is_empty() && count < SLICES {
-                        slices[count] = IoSlice::new(part);
-                        count += 1;
-                    }
-                }
-                if count == SLICES {
-                    break;
-                }
-            }
-            let mut written = socket.send_vectored_with_flags(&slices[..count], libc::MSG_NOSIGNAL)?;
-            self.bytes -= written;
-            while let Some(piece) = self.pieces.front_mut() {
-                let now = piece.left().min(written);
-                piece.written += now;
-                written -= now;
-                if piece.left() > 0 {
-                    break;
-                }
-                self.pieces.pop_front();
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes out the messages of which nothing was written, and drops the rest.
-    fn take_messages(&mut self) -> Vec<(Channel, Vec<u8>)> {
-        self.bytes = 0;
-        let mut messages: Vec<(Channel, Vec<u8>)> = Vec::new();
-        // Whether the pieces that come belong to a message that begins in `messages`.
-        let mut whole = false;
-        for piece in self.pieces.drain(..) {
-            let Some(channel) = piece.channel else { continue };
-            if piece.first {
-                whole = piece.written == 0;
-                if whole {
-                    messages.push((channel, piece.body));
-                }
-            } else if whole && let Some((_, bytes)) = messages.last_mut() {
-                bytes.extend_from_slice(&piece.body);
-            }
-        }
-        messages
-    }
-
-    /// Drops control messages: there is no channel for them.
-    fn drop_control(&mut self) {
-        let bytes = &mut self.bytes;
-        self.pieces.retain(|piece| {
-            let keep = matches!(piece.channel, Some(Channel::User(_)));
-            if !keep {
-                *bytes -= piece.left();
-            }
-            keep
-        });
-    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ struct Request {
     limit: Option<usize>,
 }
 
+/// Makes an answer on the registrar's thread.
+type Look = Box<dyn FnOnce(&Registrar, Time) -> Value + Send>;
+
 /// What `status` tells and the machine does not know.
 #[derive(Clone)]
 pub struct About {
@@ -51,7 +54,7 @@ fn respond(remote: &Remote<Registrar>, about: &About, line: &str) -> Result<Valu
     if request.v != 1 {
         return Err(format!("version {} is not known here, 1 is", request.v));
     }
-    let build: Box<dyn FnOnce(&Registrar, Time) -> Value + Send> = match request.cmd.as_str() {
+    let build: Look = match request.cmd.as_str() {
         "pools" => Box::new(move |registrar, now| {
             pools(registrar, now, request.handle.as_deref(), request.limit.unwrap_or(LIMIT))
         }),

@@ -102,13 +102,12 @@ impl Endpoint {
     /// The next message that is no keep-alive; none at the end of the connection.
     fn next(&mut self) -> Option<AsapMessage> {
         loop {
-            while let Some(message) = self.splitter.next_message().unwrap() {
+            if let Some(message) = self.splitter.next_message().unwrap() {
                 match AsapMessage::decode(message, Dialect::Rfc).unwrap().message {
                     AsapMessage::KeepAlive(keep_alive) => {
                         let ack = AsapMessage::KeepAliveAck { handle: keep_alive.handle, element: PeId(7) };
                         self.stream.write_all(&ack.encode(Dialect::Rfc).unwrap()).unwrap();
-                        // The splitter's borrow ends with the message.
-                        break;
+                        continue;
                     }
                     other => return Some(other),
                 }

@@ -239,12 +239,12 @@ fn default_context() -> Result<Context> {
 /// Starts the default context. A second call does nothing and succeeds. In a forked child it starts one of the child's own.
 pub fn initialize(options: &Options) -> Result<()> {
     let runs = |default: &Option<Context>| default.as_ref().is_some_and(|c| !c.is_inherited());
-    if runs(&*DEFAULT.lock()) {
+    if runs(&DEFAULT.lock()) {
         return Ok(());
     }
     let context = Context::start(options)?;
     let mut default = DEFAULT.lock();
-    if runs(&*default) {
+    if runs(&default) {
         // Another thread was faster.
         drop(default);
         context.close();

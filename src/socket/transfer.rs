@@ -132,6 +132,9 @@ pub(super) fn send_cookie(socket: &Socket, cookie: &[u8], session: u32, wait: Wa
     push(socket, session, wait, cookie.len(), false, &mut |line, now| line.machine.send_cookie(now, cookie))
 }
 
+/// Has a session take something.
+type Give<'a> = dyn FnMut(&mut Line<Session>, Time) -> std::result::Result<(), SendRefused> + 'a;
+
 /// Has a session take something as soon as there is room, and waits until it is written.
 fn push(
     socket: &Socket,
@@ -139,7 +142,7 @@ fn push(
     wait: Wait,
     size: usize,
     end: bool,
-    give: &mut dyn FnMut(&mut Line<Session>, Time) -> std::result::Result<(), SendRefused>,
+    give: &mut Give<'_>,
 ) -> Result<usize> {
     let wait = bounded(socket, wait)?;
     let deadline = Socket::deadline(wait, LONG);

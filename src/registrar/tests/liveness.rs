@@ -422,11 +422,7 @@ fn a_timeout_that_comes_early_or_twice_does_nothing() {
     for _ in 0..1_000 {
         world.input(Input::Timeout);
     }
-    assert_eq!(
-        (world.done().len(), world.registrar.counters().keep_alives_sent),
-        (1, 0),
-        "the response only"
-    );
+    assert_eq!((world.done(), world.registrar.counters().keep_alives_sent), (vec![], 0));
     world.pass(ms(451));
     let sent = world.registrar.counters().keep_alives_sent;
     for _ in 0..1_000 {

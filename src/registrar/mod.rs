@@ -314,17 +314,12 @@ impl Registrar {
                 let dialect = client.dialect;
                 match AsapMessage::decode(bytes, dialect) {
                     Ok(Decoded { message, report }) => {
-                        if !matches!(message, AsapMessage::Error(_)) {
-                            self.report_unrecognised(link, report);
-                        }
+                        self.report_unrecognised(link, report);
                         self.on_asap(now, link, message);
                     }
                     Err(Rejected { report, why }) => {
                         self.out.reject(why);
-                        // Whatever is wrong with an error, answering it with another might never end.
-                        if !is_error_message(bytes) {
-                            self.report_unrecognised(link, report);
-                        }
+                        self.report_unrecognised(link, report);
                     }
                 }
             }
@@ -367,6 +362,7 @@ impl Registrar {
         }
     }
 
+    /// Nothing is to be reported of an error, or answering it might never end: `wire` sees to that.
     fn report_unrecognised(&mut self, link: LinkId, report: Vec<ErrorCause>) {
         if !report.is_empty() {
             self.send(link, &AsapMessage::Error(report));
@@ -491,9 +487,4 @@ impl Outbox {
         self.counters.rejected_messages += 1;
         self.events.push_back(Event::Rejected { why });
     }
-}
-
-/// Whether these bytes claim to be an ASAP_ERROR (type 0x0e).
-fn is_error_message(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x0e)
 }

@@ -146,17 +146,12 @@ impl Registrar {
         self.out.counters.enrp_messages += 1;
         match EnrpMessage::decode(bytes, Dialect::Unknown) {
             Ok(Decoded { message, report }) => {
-                if !matches!(message, EnrpMessage::Error { .. }) {
-                    self.report_to_peer(link, report);
-                }
+                self.report_to_peer(link, report);
                 self.on_enrp_message(now, link, message);
             }
             Err(Rejected { report, why }) => {
                 self.out.reject(why);
-                // 0x0a is ENRP_ERROR, which is never answered with another.
-                if bytes.first() != Some(&0x0a) {
-                    self.report_to_peer(link, report);
-                }
+                self.report_to_peer(link, report);
             }
         }
     }

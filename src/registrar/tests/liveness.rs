@@ -127,7 +127,7 @@ fn ten_thousand_elements_do_not_exceed_the_rate() {
         world.send(link, &registration("pool", &element));
     }
     world.done();
-    let (mut per_second, mut asked) = (BTreeMap::<u64, u32>::new(), BTreeMap::<u32, u32>::new());
+    let (mut per_second, mut asked) = (BTreeMap::<u64, u32>::new(), BTreeMap::<u32, Vec<Time>>::new());
     let start = world.now;
     while world.now.since(start) < Duration::from_secs(20) {
         world.pass(ms(10));
@@ -135,7 +135,7 @@ fn ten_thousand_elements_do_not_exceed_the_rate() {
             let Done::Asap(_, AsapMessage::KeepAlive(keep_alive)) = done else { continue };
             *per_second.entry(at.since(start).as_millis() as u64 / 1_000).or_default() += 1;
             let id = keep_alive.element.expect("one of ours").0;
-            *asked.entry(id).or_default() += 1;
+            asked.entry(id).or_default().push(at);
             world.acknowledge(link, "pool", id);
         }
         world.done.clear();
@@ -145,6 +145,11 @@ fn ten_thousand_elements_do_not_exceed_the_rate() {
     assert!(*most <= 2_000 + 20, "{per_second:?}");
     assert!(per_second.values().skip(1).all(|sent| *sent > 1_000), "{per_second:?}");
     assert_eq!(asked.len(), 10_000, "everybody has a turn");
+    // The interval has grown to 10,000 / 2,000 per second, and is spread like any other: nobody waits in a queue.
+    let gaps: Vec<Duration> =
+        asked.values().flat_map(|times| times.windows(2).map(|pair| pair[1].since(pair[0]))).collect();
+    let (least, most) = (gaps.iter().min().unwrap(), gaps.iter().max().unwrap());
+    assert!(*least < ms(3_000) && *most > ms(7_000), "{least:?} to {most:?}");
 }
 
 #[test]

@@ -158,6 +158,10 @@ fn reports_an_unrecognised_enrp_message_but_not_to_endpoints() {
     let error =
         EnrpMessage::Error { header: header(), causes: vec![ErrorCause::bare(CauseCode::Unspecified)] };
     assert_eq!(send(&mut world, link, &error), []);
+    // Nor one with a parameter that is to be reported.
+    let bytes = [0x0a, 0, 0, 20, 0, 0, 0xbb, 0xbb, 0, 0, 0, 0, 0xc1, 0x23, 0, 8, 1, 2, 3, 4];
+    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    assert_eq!(world.done(), []);
 }
 
 #[test]
@@ -179,19 +183,19 @@ fn tries_a_configured_peer_again_and_again_ever_more_slowly() {
 #[test]
 fn a_configured_peer_that_was_up_is_tried_again_soon() {
     let (mut world, _) = with_peer();
-    let mut lose = |fails: usize, comes_up: bool| {
-        for _ in 0..fails {
-            world.pass(Duration::from_secs(10));
-            let (link, _) = world.connecting().expect("a connect");
-            if comes_up {
-                world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
-            }
-            world.down(link);
-        }
-        world.registrar.poll_timeout().unwrap().since(world.now)
-    };
-    assert_eq!(lose(4, false), Duration::from_secs(8));
-    assert_eq!(lose(1, true), Duration::from_secs(1));
+    world.pass(ms(0));
+    for _ in 0..4 {
+        let (link, _) = world.connecting().expect("a connect");
+        world.down(link);
+        world.pass(Duration::from_secs(10));
+    }
+    let (link, _) = world.connecting().expect("a connect");
+    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    world.down(link);
+    world.pass(ms(999));
+    assert_eq!(world.connecting(), None);
+    world.pass(ms(1));
+    assert!(world.connecting().is_some(), "the long pause was that of a peer that did not come up");
 }
 
 #[test]

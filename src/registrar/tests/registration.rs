@@ -335,3 +335,15 @@ fn an_element_with_identity_that_lost_its_link_is_deregistered_by_that_identity_
     let alice = world.identified("10.0.0.9", "alice");
     assert!(world.deregister(alice, "pool", 1));
 }
+
+#[test]
+fn a_link_an_element_has_left_by_deregistering_does_not_concern_it_any_more() {
+    let mut world = World::new();
+    let (old, new) = (world.client("10.0.0.1"), world.client("10.0.0.1"));
+    assert_eq!(world.register(old, "pool", &element(1, "10.0.0.1")), Ok(()));
+    assert!(world.deregister(old, "pool", 1));
+    assert_eq!(world.register(new, "pool", &element(1, "10.0.0.1")), Ok(()));
+    world.done();
+    world.down(old);
+    assert_eq!(world.done(), [], "not probed");
+}

@@ -347,3 +347,16 @@ fn a_link_an_element_has_left_by_deregistering_does_not_concern_it_any_more() {
     world.down(old);
     assert_eq!(world.done(), [], "not probed");
 }
+
+#[test]
+fn two_elements_of_one_machine_without_asap_transport_are_two() {
+    let mut world = World::new();
+    let (first, second) = (world.client("127.0.0.1"), world.client("127.0.0.1"));
+    let at = |port| PoolElement {
+        user_transport: tcp("127.0.0.1", port),
+        asap_transport: None,
+        ..element(1, "127.0.0.1")
+    };
+    assert_eq!(world.register(first, "pool", &at(7)), Ok(()));
+    assert_eq!(world.register(second, "pool", &at(8)), Err(vec![CauseCode::NonUniquePeId]));
+}

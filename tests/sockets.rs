@@ -929,3 +929,41 @@ fn large_messages_stay_whole_and_plain_clients_are_served() {
     assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionRemove { session: 2 }));
     context.close();
 }
+
+#[test]
+fn an_element_without_room_for_clients_waits_and_serves_them_later() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let context = registry.context();
+    let element = context.socket(libc::AF_INET, Kind::SeqPacket, 0).unwrap();
+    socket::listen(element, 5).unwrap();
+    assert_eq!(receive(element, Wait::No).unwrap_err().errno, libc::EAGAIN);
+    use std::io::Write;
+    let port = socket::local_address(element).unwrap().port();
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"patient").unwrap();
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the calls.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    let none = libc::rlimit { rlim_cur: 3, rlim_max: limit.rlim_max };
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) };
+    let before = processor_time();
+    let nothing = receive(element, Wait::For(Duration::from_millis(500)));
+    let used = processor_time() - before;
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(nothing.unwrap_err().errno, libc::EAGAIN);
+    assert!(used < Duration::from_millis(250), "it was busy for {used:?} of 500 ms");
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "patient".into()));
+    context.close();
+}
+
+/// What this thread has used of the processor.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -29,6 +29,8 @@ pub(super) const ACCEPTED: u32 = 1;
 const BACKLOG: i32 = 1024;
 /// Clients taken on in one call.
 const WELCOMES: usize = 64;
+/// How long no client is taken on after the system had no room for one.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The listener's token; sessions have their numbers.
 const LISTENER: u64 = 0;
 
@@ -37,6 +39,8 @@ const LISTENER: u64 = 0;
 pub(super) struct Element {
     listener: Listener,
     joined: bool,
+    /// The system has no room for another client: until when none is looked for.
+    pause: Option<Time>,
     /// `listen` was called, or the element has registered.
     listening: bool,
     registered: Option<(PoolHandle, PeId)>,
@@ -67,6 +71,7 @@ impl Element {
         Element {
             listener,
             joined: false,
+            pause: None,
             listening: false,
             registered: None,
             control: true,
@@ -127,7 +132,7 @@ impl Element {
     }
 
     pub(super) fn wake_at(&self) -> Option<Time> {
-        self.timers.next()
+        [self.timers.next(), self.pause].into_iter().flatten().min()
     }
 
     /// A session that has something to write.
@@ -144,7 +149,7 @@ impl Element {
     }
 
     fn join(&mut self, signal: &super::signal::Signal) {
-        if self.listening && !self.joined {
+        if self.listening && !self.joined && self.pause.is_none() {
             let interest = Interest { read: true, write: false };
             match signal.join(self.listener.fd(), LISTENER, interest) {
                 Ok(()) => self.joined = true,
@@ -490,6 +495,10 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     if element.accepts(socket.kind) || !element.listening {
         return;
     }
+    if element.pause.is_some_and(|until| until <= now) {
+        element.pause = None;
+        element.join(&socket.signal);
+    }
     let mut ready = Vec::new();
     socket.signal.ready(&mut ready);
     let mut due: BTreeSet<u32> = std::mem::take(&mut element.hot);
@@ -507,7 +516,11 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
             }
             Ok(None) => break,
             Err(e) => {
+                // The client waits in the kernel and would keep the descriptor readable.
                 log::warn!("{}", e.what);
+                socket.signal.part(element.listener.fd());
+                element.joined = false;
+                element.pause = Some(now + PAUSE);
                 break;
             }
         }

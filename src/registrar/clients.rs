@@ -81,6 +81,11 @@ impl Clients {
         true
     }
 
+    /// Whether the link was announced by [`Clients::open`] and is not up yet.
+    pub(super) fn is_opening(&self, link: LinkId) -> bool {
+        self.opening.contains(&link)
+    }
+
     /// The link is up; false if it was not announced by [`Clients::open`], or its peer has too many links.
     pub(super) fn up(
         &mut self,
@@ -89,7 +94,7 @@ impl Clients {
         peer: &[SocketAddr],
         identity: Option<Identity>,
     ) -> bool {
-        if !self.opening.remove(&link) {
+        if !self.opening.contains(&link) {
             return false;
         }
         let addresses: Vec<IpAddr> = peer.iter().map(|a| a.ip().to_canonical()).collect();
@@ -102,6 +107,7 @@ impl Clients {
             }
             *links += 1;
         }
+        self.opening.remove(&link);
         let client = Client {
             kind,
             addresses,

@@ -241,9 +241,9 @@ impl Machine for Registrar {
                     self.on_peer_up(now, link, kind, local);
                 } else if self.clients.up(link, kind, peer, identity) {
                     self.on_probe_link_up(link);
-                } else {
+                } else if self.clients.is_opening(link) {
+                    self.clients.down(link);
                     self.refuse_link(link);
-                    self.on_probe_link_down(now, link);
                 }
             }
             Input::LinkDown { link, why } => {

@@ -77,6 +77,10 @@ impl Peers {
         self.links.contains_key(&link)
     }
 
+    fn is_up(&self, link: LinkId) -> bool {
+        matches!(self.links.get(&link), Some(PeerLink { state: LinkState::Up { .. }, .. }))
+    }
+
     /// Takes in a link that a peer opened; false if there are too many.
     pub(super) fn accept(&mut self, link: LinkId) -> bool {
         let room = self.links.len() < MAX_PEERS;
@@ -139,7 +143,7 @@ impl Registrar {
     }
 
     pub(super) fn on_enrp(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
-        if !self.peers.has(link) {
+        if !self.peers.is_up(link) {
             self.out.reject("an ENRP message from an endpoint");
             return;
         }

@@ -52,6 +52,9 @@ pub(super) struct HomeLink {
     pub(super) dialect: Dialect,
 }
 
+/// As many failed attempts are remembered to be told. There is no end to those that announcements may cause.
+pub(super) const MAX_TRIED: usize = 64;
+
 /// What the parts of the endpoint share.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -103,9 +106,11 @@ impl Context {
     }
 
     pub(super) fn note_tried(&mut self, to: &Destination, why: LinkFailure) {
+        let room = self.tried.len() < MAX_TRIED;
         match self.tried.iter_mut().find(|(tried, _)| tried == to) {
             Some((_, last)) => *last = why,
-            None => self.tried.push((to.clone(), why)),
+            None if room => self.tried.push((to.clone(), why)),
+            None => {}
         }
     }
 

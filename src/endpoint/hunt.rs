@@ -8,7 +8,7 @@
 //! or longest ago tried first, so that "a different set" (SH5) is the rule and not luck. When none is left before T5
 //! expires, the next round begins with T5's expiry.
 
-use super::context::{Context, HomeLink, Timer};
+use super::context::{Context, HomeLink, MAX_TRIED, Timer};
 use super::{Event, Home};
 use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::types::{Addresses, ServerId, TransportAddress};
@@ -24,6 +24,15 @@ const MAX_CONNECTIONS: usize = 3;
 /// 9.2); those that prove false vanish with T7.
 const MAX_ANNOUNCED: usize = 64;
 
+/// DEPARTS RFC 5352 3.6: of one announcement no more transports are taken, and of one transport no more addresses. A
+/// datagram has room for thousands of either, all made up, each to be compared with all that are known.
+const MAX_TRANSPORTS: usize = 8;
+const MAX_ADDRESSES: usize = 16;
+
+/// As many announced registrars are tried in a round if others are configured. Were all tried, somebody who announces
+/// new ones all the time could put off for ever the next attempt at those configured.
+const MAX_ANNOUNCED_TRIES: usize = 9;
+
 /// The IANA-registered ASAP port, where an announcement names no transport.
 const ASAP_PORT: u16 = 3863;
 
@@ -36,7 +45,7 @@ struct Registrar {
     /// Order among those tried equally long ago: configured ones in order, then announced ones by lot, so that
     /// users spread over registrars.
     rank: u64,
-    /// When it was last tried, as a count of attempts; 0: never.
+    /// When it was last tried or, if never, announced, as a count of attempts.
     tried: u64,
 }
 
@@ -51,6 +60,8 @@ struct Round {
     attempts: BTreeMap<LinkId, Destination>,
     /// Registrars tried in this round.
     seen: BTreeSet<u64>,
+    /// Announced ones among them.
+    announced: usize,
     failures: Vec<(Destination, LinkFailure)>,
     /// Whether the end of this round has been told.
     told: bool,
@@ -92,7 +103,9 @@ impl Hunt {
     fn add(&mut self, to: Destination, server: Option<ServerId>, announced: bool, rank: u64) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        self.known.push(Registrar { number, to, server, announced, rank, tried: 0 });
+        // A configured one is to be tried first; announced ones queue up behind those tried before.
+        let tried = if announced { self.attempts_made } else { 0 };
+        self.known.push(Registrar { number, to, server, announced, rank, tried });
         number
     }
 
@@ -105,7 +118,7 @@ impl Hunt {
         transports: &[TransportAddress],
     ) {
         let mut announced: Vec<Destination> =
-            transports.iter().filter_map(|t| destination(t, from.ip())).collect();
+            transports.iter().filter_map(|t| destination(t, from.ip())).take(MAX_TRANSPORTS).collect();
         if transports.is_empty() {
             announced.push(Destination {
                 kind: LinkKind::Sctp,
@@ -118,10 +131,12 @@ impl Hunt {
             if let Some(home) = &mut ctx.home
                 && home.destination.as_ref().is_some_and(|d| overlaps(d, &to))
             {
-                home.home.server = server.or(home.home.server);
+                // It has shown who it is itself, or will: anybody may announce anything in its name.
+                home.home.server = home.home.server.or(server);
             }
             if let Some(known) = self.known.iter_mut().find(|r| overlaps(&r.to, &to)) {
-                known.server = server.or(known.server);
+                known.server =
+                    if known.announced { server.or(known.server) } else { known.server.or(server) };
                 if known.announced {
                     known.to = to;
                     let timer = Timer::T7Outdate(known.number);
@@ -138,6 +153,9 @@ impl Hunt {
 
     pub(super) fn on_t7(&mut self, number: u64) {
         self.known.retain(|r| r.number != number);
+        if let State::Hunting(round) = &mut self.state {
+            round.seen.remove(&number);
+        }
     }
 
     /// Starts hunting, beside a home that does not answer if there is one. Does nothing while hunting.
@@ -183,10 +201,13 @@ impl Hunt {
                     || (r.server.is_some() && r.server == home.home.server)
             })
         };
+        let enough_announced =
+            round.announced >= MAX_ANNOUNCED_TRIES && self.known.iter().any(|r| !r.announced);
         self.known
             .iter()
             .enumerate()
             .filter(|(_, r)| !round.seen.contains(&r.number) && !is_home(r))
+            .filter(|(_, r)| !(r.announced && enough_announced))
             .min_by_key(|(_, r)| (r.tried, r.rank, r.number))
             .map(|(at, _)| at)
     }
@@ -202,6 +223,7 @@ impl Hunt {
             self.attempts_made += 1;
             registrar.tried = self.attempts_made;
             round.seen.insert(registrar.number);
+            round.announced += usize::from(registrar.announced);
             let link = LinkId::outgoing(self.next_link);
             self.next_link += 1;
             round.attempts.insert(link, registrar.to.clone());
@@ -230,7 +252,7 @@ impl Hunt {
         for (link, to) in std::mem::take(&mut round.attempts) {
             ctx.act(Effect::Close { link, abort: true });
             ctx.note_tried(&to, LinkFailure::TimedOut);
-            round.failures.push((to, LinkFailure::TimedOut));
+            round.note(to, LinkFailure::TimedOut);
         }
         self.t5 = self.t5.saturating_mul(2).min(ctx.config.retran_max.max(ctx.config.t5_serverhunt));
         ctx.set_timer(Timer::T5ServerHunt, self.t5);
@@ -282,7 +304,7 @@ impl Hunt {
         let State::Hunting(round) = &mut self.state else { return false };
         let Some(to) = round.attempts.remove(&link) else { return false };
         ctx.note_tried(&to, why);
-        round.failures.push((to, why));
+        round.note(to, why);
         self.fill(ctx);
         true
     }
@@ -317,7 +339,19 @@ impl Hunt {
                 || (registrar.server.is_some() && registrar.server == old.home.server)
             {
                 registrar.tried = self.attempts_made;
+                if !registrar.announced {
+                    // Who serves there next may be another.
+                    registrar.server = None;
+                }
             }
+        }
+    }
+}
+
+impl Round {
+    fn note(&mut self, to: Destination, why: LinkFailure) {
+        if self.failures.len() < MAX_TRIED {
+            self.failures.push((to, why));
         }
     }
 }
@@ -340,8 +374,8 @@ fn destination(transport: &TransportAddress, from: IpAddr) -> Option<Destination
         | TransportAddress::UdpLite { .. }
         | TransportAddress::Opaque(_) => return None,
     };
-    let addresses =
-        transport.addresses().iter().map(|ip| if ip.is_unspecified() { from } else { *ip }).collect();
+    let addresses = transport.addresses().iter().map(|ip| if ip.is_unspecified() { from } else { *ip });
+    let addresses = addresses.take(MAX_ADDRESSES).collect();
     Some(Destination {
         kind,
         protocol: Protocol::Asap,

@@ -196,9 +196,22 @@ pub struct Endpoint {
     incoming: BTreeMap<LinkId, Incoming>,
 }
 
-/// What is known of a link a registrar opened.
+/// As many links others may hold to this endpoint. A registrar probes over one, and few have a reason to; but the
+/// listener is open to everybody, and the descriptors are the application's.
+const MAX_INCOMING: usize = 64;
+
+/// A link that somebody opened to this endpoint: a registrar, as long as nothing else is known.
 #[derive(Debug)]
 struct Incoming {
+    /// None until it is up.
+    caller: Option<Caller>,
+    /// When it came, or last spoke to an element of ours.
+    of_use: Time,
+}
+
+/// Who is at the other end of a link that is up.
+#[derive(Clone, Debug)]
+struct Caller {
     kind: LinkKind,
     peer: SocketAddr,
     local: Option<IpAddr>,
@@ -238,7 +251,7 @@ impl Endpoint {
 
     /// Where registrars can open links to this endpoint: goes into registrations as ASAP transport when the
     /// link to the registrar is TCP (DEPARTS RFC 5354 3.10; see docs/tcp.md). An unspecified address stands for
-    /// the endpoint's own on that link. None: no such listener.
+    /// the endpoint's own on that link. None, or anything but TCP: no such listener.
     pub fn set_listener(&mut self, listener: Option<TransportAddress>) {
         self.registrations.set_listener(listener);
     }
@@ -428,11 +441,29 @@ impl Endpoint {
         self.on_doubt(doubt);
     }
 
+    /// Somebody opens a link. Among too many the one that was of no use for the longest time gives way: whoever holds
+    /// many, and says nothing an element of ours would answer, must not keep a registrar out.
+    fn on_incoming(&mut self, link: LinkId) {
+        let most = MAX_INCOMING.min(self.ctx.limits.links);
+        if self.incoming.len() >= most {
+            let idle = self.incoming.iter().min_by_key(|(_, incoming)| incoming.of_use);
+            let Some(idle) = idle.map(|(link, _)| *link) else { return self.turn_away(link) };
+            self.turn_away(idle);
+        }
+        self.incoming.insert(link, Incoming { caller: None, of_use: self.ctx.now });
+    }
+
+    fn turn_away(&mut self, link: LinkId) {
+        self.incoming.remove(&link);
+        self.ctx.act(Effect::Close { link, abort: true });
+    }
+
     fn on_link_up(&mut self, link: LinkId, kind: LinkKind, local: &[SocketAddr], peer: &[SocketAddr]) {
         if link.is_incoming() {
-            let Some(peer) = peer.first().copied() else { return };
+            let Some(incoming) = self.incoming.get_mut(&link) else { return };
+            let Some(peer) = peer.first().copied() else { return self.turn_away(link) };
             let local = local.first().map(SocketAddr::ip);
-            self.incoming.insert(link, Incoming { kind, peer, local, dialect: Dialect::Unknown });
+            incoming.caller = Some(Caller { kind, peer, local, dialect: Dialect::Unknown });
         } else if self.hunt.on_link_up(&mut self.ctx, link, kind, local, peer) {
             // There may have been a home before, one that did not answer.
             self.on_home_lost();
@@ -450,7 +481,8 @@ impl Endpoint {
 
     fn on_message(&mut self, link: LinkId, bytes: &[u8]) {
         let is_home = self.is_home(link);
-        let dialect = match (&mut self.ctx.home, self.incoming.get(&link)) {
+        let caller = self.incoming.get(&link).and_then(|incoming| incoming.caller.as_ref());
+        let dialect = match (&mut self.ctx.home, caller) {
             (Some(home), _) if is_home => {
                 home.heard = self.ctx.now;
                 let dialect = home.dialect;
@@ -458,7 +490,7 @@ impl Endpoint {
                 self.hunt.stop(&mut self.ctx);
                 dialect
             }
-            (_, Some(incoming)) => incoming.dialect,
+            (_, Some(caller)) => caller.dialect,
             // A link that was closed meanwhile.
             (_, None) => return,
         };
@@ -517,6 +549,9 @@ impl Endpoint {
             return;
         }
         self.ctx.counters.keep_alives += 1;
+        if let Some(incoming) = self.incoming.get_mut(&link) {
+            incoming.of_use = self.ctx.now;
+        }
         for (_, element) in &named {
             let ack = AsapMessage::KeepAliveAck { handle: keep_alive.handle.clone(), element: *element };
             // It fits: the keep-alive did.
@@ -532,16 +567,16 @@ impl Endpoint {
         if !keep_alive.home || (known.is_some() && known == keep_alive.server) {
             return;
         }
-        let Some(incoming) = self.incoming.remove(&link) else { return };
+        let Some(caller) = self.incoming.remove(&link).and_then(|incoming| incoming.caller) else { return };
         self.ctx.counters.adoptions += 1;
         let new = HomeLink {
             link,
-            kind: incoming.kind,
-            home: Home { server: keep_alive.server, peer: incoming.peer },
-            local: incoming.local,
+            kind: caller.kind,
+            home: Home { server: keep_alive.server, peer: caller.peer },
+            local: caller.local,
             destination: None,
             heard: self.ctx.now,
-            dialect: incoming.dialect,
+            dialect: caller.dialect,
         };
         self.hunt.adopt(&mut self.ctx, new);
         self.registrations.on_home_adopted(&mut self.ctx, &named);
@@ -566,12 +601,10 @@ impl Machine for Endpoint {
     fn handle(&mut self, now: Time, input: Input<'_>) {
         self.ctx.tick(now);
         match input {
-            Input::Incoming { link, protocol: Protocol::Asap }
-                if self.incoming.len() < self.ctx.limits.links =>
-            {
-                debug_assert!(link.is_incoming());
+            Input::Incoming { link, protocol: Protocol::Asap } => self.on_incoming(link),
+            Input::Incoming { link, protocol: Protocol::Enrp | Protocol::Session | Protocol::Plain } => {
+                self.turn_away(link);
             }
-            Input::Incoming { link, .. } => self.ctx.act(Effect::Close { link, abort: true }),
             Input::LinkUp { link, kind, protocol: _, local, peer, identity: _ } => {
                 self.on_link_up(link, kind, local, peer);
             }

@@ -7,7 +7,9 @@ use super::context::{Context, Timer};
 use super::{Deregistration, Doubt, Event, Offer, RegistrationId, RequestFailure};
 use crate::config::EndpointConfig;
 use crate::machine::LinkKind;
-use crate::types::{CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, Time, TransportAddress};
+use crate::types::{
+    CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, Time, TransportAddress, TransportKind,
+};
 use crate::wire::{AsapMessage, Registration};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -62,9 +64,9 @@ pub(super) struct Registrations {
 }
 
 impl Registrations {
-    /// Where registrars reach this endpoint; registered elements are told at their next renewal.
+    /// Where registrars reach this endpoint, over TCP; registered elements are told at their next renewal.
     pub(super) fn set_listener(&mut self, listener: Option<TransportAddress>) {
-        self.listener = listener;
+        self.listener = listener.filter(|listener| listener.kind() == TransportKind::Tcp);
     }
 
     pub(super) fn register(&mut self, ctx: &mut Context, offer: Offer, deadline: Time) -> RegistrationId {

@@ -1,6 +1,7 @@
 //! Server hunt and home (RFC 5352 3.6, 3.7).
 
 use super::*;
+use std::collections::BTreeSet;
 
 #[test]
 fn uses_no_network_until_something_needs_a_registrar() {
@@ -461,9 +462,121 @@ fn answers_from_others_than_the_home_do_not_count() {
 }
 
 #[test]
-fn links_for_other_protocols_are_turned_away() {
-    let mut rig = Rig::new();
+fn strangers_links_are_few_and_do_not_keep_a_registrar_out() {
+    let mut rig = Rig::at_home(&[1]);
+    rig.register("pool", 1);
+    rig.message(link(0), &granted("pool", 1));
+    rig.drain();
+    let registrar = rig.incoming(0);
+    let keep_alive = AsapMessage::KeepAlive(KeepAlive {
+        home: false,
+        server: ServerId::new(9),
+        handle: pool("pool"),
+        element: None,
+    });
+    let mut open = BTreeSet::from([registrar]);
+    for n in 1..1_000 {
+        rig.pass(MS(1));
+        open.insert(rig.incoming(n));
+        if n % 50 == 0 {
+            rig.message(registrar, &keep_alive);
+        }
+        for effect in rig.effects() {
+            if let Effect::Close { link, .. } = effect {
+                assert!(open.remove(&link), "closes what is open");
+            }
+        }
+        assert!(open.len() <= 64 && open.contains(&registrar));
+    }
+}
+
+#[test]
+fn links_for_other_protocols_are_turned_away_and_dead() {
+    let mut rig = Rig::at_home(&[1]);
     let link = LinkId::incoming(3);
     rig.input(Input::Incoming { link, protocol: Protocol::Enrp });
     assert_eq!(rig.effects(), [Effect::Close { link, abort: true }]);
+    // It may have come up meanwhile.
+    let peer = [SocketAddr::from(([10, 0, 0, 50], 40_001))];
+    let (kind, protocol) = (LinkKind::Tcp, Protocol::Enrp);
+    rig.input(Input::LinkUp { link, kind, protocol, local: &[], peer: &peer, identity: None });
+    rig.bytes(link, b"\x4f\0\0\x04");
+    assert_eq!(rig.effects(), []);
+}
+
+fn tcp(address: [u8; 4], port: u16) -> TransportAddress {
+    TransportAddress::Tcp { port, transport_use: TransportUse::DataOnly, address: address.into() }
+}
+
+#[test]
+fn made_up_announcements_do_not_keep_a_configured_registrar_from_being_tried() {
+    let mut rig = Rig::knowing(&[1]);
+    rig.resolve("pool", 0);
+    let first = rig.connects();
+    assert_eq!(first.len(), 1);
+    rig.down(first[0].0, LinkFailure::Refused);
+    let (mut tries, mut port) = (0, 0);
+    for n in 0..600 {
+        port = (port + 8) % 60_000;
+        let transports = (1..=8).map(|n| tcp([10, 9, 0, 1], port + n)).collect();
+        announce(&mut rig, "10.9.0.1:3863", 1_000 + n, transports);
+        rig.pass(MS(100));
+        tries += rig.connects().iter().filter(|(_, registrar)| *registrar == 1).count();
+        rig.resolve("pool", 0);
+        for event in rig.events() {
+            let tried = match event {
+                Event::Resolved { outcome: Err(RequestFailure::NoRegistrar(tried)), .. } => tried,
+                Event::HuntFailed(tried) => tried,
+                _ => continue,
+            };
+            assert!(tried.len() <= 64, "remembers {} it has tried", tried.len());
+        }
+    }
+    // A minute, in which a set of attempts takes a second at most.
+    assert!(tries >= 10, "{tries}");
+}
+
+#[test]
+fn an_announcement_names_few_transports_with_few_addresses() {
+    let mut rig = Rig::new();
+    rig.resolve("pool", 0);
+    announce(&mut rig, "10.9.0.1:3863", 5, (1..3_000).map(|port| tcp([10, 9, 0, 1], port)).collect());
+    let mut tried = BTreeSet::new();
+    let end = rig.now + Duration::from_secs(4);
+    while rig.now < end {
+        rig.pass(MS(10));
+        for effect in rig.effects() {
+            if let Effect::Connect { link, to } = effect {
+                tried.insert(to.port);
+                rig.down(link, LinkFailure::Refused);
+            }
+        }
+    }
+    assert_eq!(tried.len(), 8);
+
+    let addresses = (0..8_000u32).map(|n| IpAddr::from((0x0a00_0000 | n).to_be_bytes())).collect();
+    let addresses = crate::types::Addresses::new(addresses).unwrap();
+    let transport_use = TransportUse::DataOnly;
+    let mut rig = Rig::new();
+    rig.resolve("pool", 0);
+    announce(
+        &mut rig,
+        "10.9.0.1:3863",
+        6,
+        vec![TransportAddress::Sctp { port: 7, transport_use, addresses }],
+    );
+    let lens = rig.effects().into_iter().filter_map(|effect| match effect {
+        Effect::Connect { to, .. } => Some(to.addresses.as_slice().len()),
+        _ => None,
+    });
+    assert_eq!(lens.collect::<Vec<_>>(), [16]);
+}
+
+#[test]
+fn an_announcement_does_not_rename_the_home() {
+    let mut rig = Rig::at_home(&[1]);
+    announce(&mut rig, "10.9.0.1:3863", 5, vec![tcp([10, 0, 0, 1], 3863)]);
+    assert_eq!(rig.endpoint.home().unwrap().server, ServerId::new(5));
+    announce(&mut rig, "10.9.0.1:3863", 6, vec![tcp([10, 0, 0, 1], 3863)]);
+    assert_eq!(rig.endpoint.home().unwrap().server, ServerId::new(5));
 }

@@ -72,6 +72,7 @@ impl Stage {
         let mut child = Command::new(path)
             .args(arguments)
             .env("ASAP_REGISTRARS", &self.registrar)
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim soak header examples docs clean help
+.PHONY: all demo test lint sim endurance soak header examples docs clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -28,9 +28,10 @@ docs: ## API documentation without warnings
 sim: ## long simulator runs: make sim SEEDS=100000
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture
 
-soak: examples ## what takes too long for CI: 10^6 requests with kills, many seeds
-	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture
-	$(CARGO) test --release --test soak -- --ignored --nocapture
+endurance: examples ## 10^6 requests of a C client while its servers are killed (half a minute)
+	RUST_LOG=error $(CARGO) test --test endurance -- --ignored --nocapture
+
+soak: endurance sim ## what takes too long for CI
 
 header: ## generate include/asap.h anew
 	UPDATE_HEADER=1 $(CARGO) test --test header

@@ -170,10 +170,21 @@ fn inputs_for_links_nobody_knows_do_nothing() {
         world.down(link);
         world.input(Input::Writable { link });
         world.input(Input::SendFailed { link, channel: Channel::Asap, message: bytes.clone() });
+        world.up(link, LinkKind::Tcp, &["10.0.0.1"], None);
+        world.send_bytes(link, &bytes);
     }
     assert_eq!(world.done(), []);
-    world.up(stray, LinkKind::Tcp, &["10.0.0.1"], None);
-    assert_eq!(world.done(), [Done::Close(stray, true)]);
+    assert_eq!(world.registrar.clients(), 0);
+}
+
+#[test]
+fn a_link_that_comes_up_after_it_was_closed_stays_dead() {
+    let mut world = World::with(config(), Limits { links_per_address: 1, ..Limits::default() });
+    world.client("10.0.0.1");
+    let second = world.client("10.0.0.1");
+    assert_eq!(world.done(), [Done::Close(second, true)]);
+    world.up(second, LinkKind::Tcp, &["10.0.0.1"], None);
+    assert_eq!(world.done(), []);
 }
 
 fn announcing() -> World {

@@ -105,7 +105,6 @@ enum Happening {
 
 pub struct World {
     pub now: Time,
-    pub seed: u64,
     pub rng: Rng,
     pub nodes: Vec<Node>,
     queue: BTreeMap<(Time, u64), Happening>,
@@ -126,7 +125,6 @@ impl World {
     pub fn new(seed: u64) -> World {
         World {
             now: Time::ZERO,
-            seed,
             rng: Rng::new(seed),
             nodes: Vec::new(),
             queue: BTreeMap::new(),

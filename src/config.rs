@@ -202,6 +202,8 @@ pub struct Limits {
     pub elements: usize,
     /// The longest pool handle, in bytes.
     pub handle_bytes: usize,
+    /// The longest pool element, in bytes of its encoded parameter; a message could hold sixteen times as much.
+    pub element_bytes: usize,
     /// Pools one client may have subscribed to.
     pub subscriptions_per_link: usize,
     /// Resolutions in an endpoint's cache.
@@ -221,6 +223,7 @@ impl Default for Limits {
             elements_per_pool: 1_000_000,
             elements: 1_000_000,
             handle_bytes: 1_024,
+            element_bytes: 4_096,
             subscriptions_per_link: 1_024,
             cache_entries: 4_096,
             pending_requests: 16_384,

@@ -146,7 +146,7 @@ impl Clients {
     }
 }
 
-/// The address a link counts against: its first, and none on loopback, where a whole machine shares one address.
-fn counted_address(addresses: &[IpAddr]) -> Option<IpAddr> {
+/// The address a link counts against, and who speaks on it: its first, and none on loopback, where a whole machine shares one address.
+pub(super) fn counted_address(addresses: &[IpAddr]) -> Option<IpAddr> {
     addresses.first().copied().filter(|address| !address.is_loopback())
 }

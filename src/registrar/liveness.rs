@@ -8,7 +8,7 @@
 //! DEPARTS RFC 5352 3.5: there a keep-alive that was transmitted has not failed. Here it has to be acknowledged in time:
 //! a transport delivers to a process that hangs, too.
 
-use super::clients::Client;
+use super::clients::{Client, counted_address};
 use super::{ElementKey, Registrar, Removal};
 use crate::machine::{Destination, Effect, LinkId, LinkKind, Protocol};
 use crate::timer::Timers;
@@ -44,7 +44,14 @@ pub(super) struct Liveness {
     by_link: BTreeMap<LinkId, Endpoint>,
     by_element: BTreeMap<ElementKey, Endpoint>,
     /// Who has reported an element since it last registered. No longer than MAX-BAD-PE-REPORT, then the element goes.
-    reporters: BTreeMap<ElementKey, BTreeSet<LinkId>>,
+    reporters: BTreeMap<ElementKey, BTreeSet<Reporter>>,
+}
+
+/// Who counts as one reporter: a machine, whatever number of links it opens; on loopback each link.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Reporter {
+    Machine(IpAddr),
+    Link(LinkId),
 }
 
 /// Where a probe goes.
@@ -210,14 +217,16 @@ impl Registrar {
     ///
     /// DEPARTS RFC 5352 3.5 in two points, since whoever can reach the registrar can send reports (9.1, threat 8): while
     /// an element has a keep-alive to acknowledge it gets no second one, for the first will tell; and of several
-    /// reports from one link about one registration the first counts.
+    /// reports from one machine about one registration the first counts.
     pub(super) fn on_endpoint_unreachable(&mut self, now: Time, link: LinkId, key: ElementKey) {
         self.out.counters.reports += 1;
         if self.handlespace.entry(&key.0, key.1).is_none() {
             return;
         }
+        let machine = self.clients.find(link).and_then(|client| counted_address(&client.addresses));
+        let reporter = machine.map_or(Reporter::Link(link), Reporter::Machine);
         let reporters = self.liveness.reporters.entry(key.clone()).or_default();
-        reporters.insert(link);
+        reporters.insert(reporter);
         let reports = u32::try_from(reporters.len()).unwrap_or(u32::MAX);
         if reports > self.config.max_bad_pe_report {
             self.remove(now, &key, Removal::Reported);

@@ -84,6 +84,9 @@ impl Registrar {
             admit(element, client, self.config.proxy_registration).map_err(|cause| vec![cause])?;
         element.home = Some(self.id);
         let size = wire::encode_element(&element, client.dialect).map_or(usize::MAX, |bytes| bytes.len());
+        if size > self.limits.element_bytes {
+            return Err(vec![ErrorCause::bare(CauseCode::LackOfResources)]);
+        }
         if size.saturating_add(handle.as_bytes().len() + ROOM_AROUND_AN_ELEMENT) > LONGEST_MESSAGE {
             return Err(vec![ErrorCause::bare(CauseCode::InvalidValues)]);
         }
@@ -228,7 +231,7 @@ fn admit_transport(transport: &TransportAddress, client: &Client, proxy: bool) -
 /// DEPARTS RFC 5352 3.1 rule 3, by which every registration for an element there is would be a re-registration: for
 /// the clash there is a cause (RFC 5354 3.12.5), but no rule to tell it by. An element that proved an identity is renewed by that identity alone. Otherwise the link it registered on counts: the
 /// same link, or a new one after that link is lost, renews. While the link stands, another link renews only if it
-/// names the same user transport, or comes from the same addresses with the same ASAP transport: that is one
+/// comes from the same machine and names the same user transport, or comes from the same addresses with the same ASAP transport: that is one
 /// endpoint that changed its link before we noticed, and not two.
 fn is_same_element(entry: &Entry, new: &PoolElement, link: LinkId, client: &Client) -> bool {
     // Learnt from another registrar: rule 4, whoever it registers with next takes it over.
@@ -239,10 +242,16 @@ fn is_same_element(entry: &Entry, new: &PoolElement, link: LinkId, client: &Clie
     let same_endpoint = registrant.addresses == client.addresses
         && new.asap_transport.is_some()
         && new.asap_transport == entry.element.asap_transport;
+    // With the proxy option, or an opaque transport, anybody could name the same.
+    let at_home = |address: &IpAddr| {
+        registrant.addresses.contains(address) || entry.element.user_transport.addresses().contains(address)
+    };
+    let same_service =
+        new.user_transport == entry.element.user_transport && client.addresses.iter().any(at_home);
     match registrant.link {
         None => true,
         Some(registering) if registering == link => true,
-        Some(_) => new.user_transport == entry.element.user_transport || same_endpoint,
+        Some(_) => same_service || same_endpoint,
     }
 }
 

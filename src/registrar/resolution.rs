@@ -10,7 +10,7 @@
 use super::clients::Client;
 use super::{Registrar, Wake};
 use crate::handlespace::Entry;
-use crate::machine::LinkId;
+use crate::machine::{Effect, LinkId};
 use crate::types::{Addresses, CauseCode, ErrorCause, PoolElement, PoolHandle, Time, TransportAddress};
 use crate::wire::{self, AsapMessage, Dialect};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +20,10 @@ use std::time::Duration;
 
 /// How long changes of a pool are gathered before they are told.
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
-/// Responses pushed in one such interval.
+/// Responses pushed in one such interval, and their bytes, which take time to make: a large pool that always changes must
+/// leave some for everybody else.
 const PUSHES_PER_INTERVAL: usize = 1_000;
+const PUSHED_BYTES_PER_INTERVAL: usize = 1 << 20;
 const LONGEST_MESSAGE: usize = 65_535;
 
 /// Who is told of which pool's changes.
@@ -110,12 +112,19 @@ impl Registrar {
             let links = self.subscriptions.pools.get(&handle).into_iter().flat_map(BTreeMap::keys);
             self.subscriptions.queue.extend(links.map(|link| (handle.clone(), *link)));
         }
+        let mut bytes = 0usize;
         for _ in 0..PUSHES_PER_INTERVAL {
+            if bytes >= PUSHED_BYTES_PER_INTERVAL {
+                break;
+            }
             let Some((handle, link, items)) = self.subscriptions.next() else { break };
             self.out.counters.updates_pushed += 1;
             // The pool is gone: its subscribers are told, and hear no more of it (RFC 5352 2.2.5).
             if !self.answer(link, &handle, items, true) {
                 self.unsubscribe(link, &handle);
+            }
+            if let Some(Effect::Send { bytes: pushed, .. }) = self.out.effects.back() {
+                bytes = bytes.saturating_add(pushed.len());
             }
         }
         if !self.subscriptions.queue.is_empty() {

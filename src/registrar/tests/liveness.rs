@@ -227,7 +227,7 @@ fn an_element_with_too_many_reports_is_removed_although_it_answers() {
     let (mut world, link) = one(true);
     for n in 1..=4 {
         assert!(world.has("pool", 1), "before report {n}");
-        let user = world.client("10.0.0.2");
+        let user = world.client(&format!("10.0.1.{n}"));
         world.send(user, &report("pool", 1));
         world.acknowledge(link, "pool", 1);
     }
@@ -244,7 +244,7 @@ fn one_reporter_counts_once_until_the_element_registers_again() {
         world.acknowledge(link, "pool", 1);
     }
     assert!(world.has("pool", 1));
-    let others: Vec<LinkId> = (0..3).map(|_| world.client("10.0.0.3")).collect();
+    let others: Vec<LinkId> = (3..6).map(|n| world.client(&format!("10.0.0.{n}"))).collect();
     for user in &others[..2] {
         world.send(*user, &report("pool", 1));
         world.acknowledge(link, "pool", 1);
@@ -255,6 +255,29 @@ fn one_reporter_counts_once_until_the_element_registers_again() {
         world.acknowledge(link, "pool", 1);
     }
     assert!(world.has("pool", 1), "counted anew since it registered");
+}
+
+#[test]
+fn one_machine_can_not_have_a_living_element_removed_by_reporting_over_many_links() {
+    let (mut world, link) = one(true);
+    for _ in 0..50 {
+        let reporter = world.client("10.0.0.2");
+        world.send(reporter, &report("pool", 1));
+        world.acknowledge(link, "pool", 1);
+        world.down(reporter);
+    }
+    assert!(world.has("pool", 1));
+}
+
+#[test]
+fn on_loopback_each_link_is_a_reporter() {
+    let (mut world, link) = one(true);
+    for _ in 0..4 {
+        let reporter = world.client("127.0.0.1");
+        world.send(reporter, &report("pool", 1));
+        world.acknowledge(link, "pool", 1);
+    }
+    assert!(!world.has("pool", 1));
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn rejects_a_handle_over_the_limit() {
 
 #[test]
 fn rejects_an_element_too_long_to_be_told() {
-    let mut world = World::new();
+    let mut world = World::with(config(), Limits { element_bytes: usize::MAX, ..Limits::default() });
     let link = world.client("10.0.0.1");
     let opaque = |id, len| PoolElement {
         user_transport: TransportAddress::Opaque(vec![9; len]),
@@ -359,4 +359,32 @@ fn two_elements_of_one_machine_without_asap_transport_are_two() {
     };
     assert_eq!(world.register(first, "pool", &at(7)), Ok(()));
     assert_eq!(world.register(second, "pool", &at(8)), Err(vec![CauseCode::NonUniquePeId]));
+}
+
+#[test]
+fn nobody_takes_over_an_opaque_element_from_another_machine_while_its_link_stands() {
+    let mut world = World::new();
+    let owner = world.client("10.0.0.1");
+    let user_transport = TransportAddress::Opaque(b"somewhere".to_vec());
+    let opaque = PoolElement { user_transport, asap_transport: None, ..element(1, "10.0.0.1") };
+    assert_eq!(world.register(owner, "pool", &opaque), Ok(()));
+    let stranger = world.client("10.0.0.66");
+    assert_eq!(world.register(stranger, "pool", &opaque), Err(vec![CauseCode::NonUniquePeId]));
+    assert!(!world.deregister(stranger, "pool", 1));
+    // The same machine on a new link, before the old one is known to be lost.
+    let again = world.client("10.0.0.1");
+    assert_eq!(world.register(again, "pool", &opaque), Ok(()));
+}
+
+#[test]
+fn refuses_an_element_larger_than_the_limit() {
+    let mut world = World::new();
+    let link = world.client("10.0.0.1");
+    let opaque = |len| {
+        let user_transport = TransportAddress::Opaque(vec![7; len]);
+        PoolElement { user_transport, ..element(1, "10.0.0.1") }
+    };
+    let limit = Limits::default().element_bytes;
+    assert_eq!(world.register(link, "pool", &opaque(limit)), Err(vec![CauseCode::LackOfResources]));
+    assert_eq!(world.register(link, "pool", &opaque(limit / 2)), Ok(()));
 }

@@ -115,7 +115,7 @@ fn a_pool_too_large_for_one_message_is_told_in_turns() {
 
 #[test]
 fn elements_of_very_different_size_never_exceed_a_message() {
-    let mut world = World::new();
+    let mut world = World::with(config(), Limits { element_bytes: usize::MAX, ..Limits::default() });
     let link = world.client("10.0.0.1");
     for id in 1..=40 {
         let opaque = TransportAddress::Opaque(vec![1; if id == 1 { 1 } else { 8_000 }]);
@@ -309,4 +309,27 @@ fn a_remote_subscriber_hears_when_only_loopback_elements_are_left() {
     assert!(world.deregister(remote, "pool", 1));
     world.pass(ms(15));
     assert_eq!(updates(&mut world), [(remote, None)]);
+}
+
+#[test]
+fn changes_of_a_large_pool_are_told_no_faster_than_they_can_be_sent() {
+    let mut world = World::new();
+    let link = pool_of(&mut world, "pool", "10.0.0.1", 1_000);
+    let subscribers = 40;
+    for _ in 0..subscribers {
+        let subscriber = world.client("127.0.0.1");
+        assert!(subscribe(&mut world, subscriber, "pool"));
+    }
+    assert!(world.deregister(link, "pool", 1));
+    world.done();
+    let (mut told, mut most) = (0, 0);
+    while told < subscribers {
+        world.pass(ms(10));
+        let updates = updates(&mut world);
+        assert!(!updates.is_empty(), "all are told in the end");
+        told += updates.len();
+        most = most.max(updates.len());
+    }
+    // Some 40 KiB each, and 1 MiB every 10 ms.
+    assert!(most <= 30, "{most} at once");
 }

@@ -3,11 +3,12 @@
 //! the `rsp_*` names and layouts are RSPLIB's).
 //!
 //! The doc comments are the C documentation: `cbindgen` copies them into `include/asap.h`, so they are
-//! written for C programmers. Every entry point runs in [`error::guard`]: a panic becomes -1 and EIO,
+//! written for C programmers. Every entry point runs in `error::guard`: a panic becomes -1 and EIO,
 //! never an unwinding into the host program.
 
 // The contract of a C function is its C documentation, not a Rust `# Safety` section.
 #![allow(clippy::missing_safety_doc, non_camel_case_types, non_snake_case)]
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod address;
 mod context;

@@ -279,7 +279,7 @@ mod tests {
     fn run(sides: &mut [&mut Side], mut done: impl FnMut(&mut [&mut Side]) -> bool) {
         let limit = Instant::now() + Duration::from_secs(20);
         loop {
-            let more = sides.iter_mut().fold(false, |more, side| side.step(16) || more);
+            let more = sides.iter_mut().map(|side| side.step(16)).filter(|more| *more).count() > 0;
             if done(sides) {
                 return;
             }

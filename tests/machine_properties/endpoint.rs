@@ -7,7 +7,7 @@ use asap::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId,
 };
 use asap::machine::{Destination, Machine as _};
-use asap::types::{Capabilities, CauseCode, PeId, PoolElement, PoolHandle, Time, TransportAddress};
+use asap::types::{CauseCode, PeId, PoolElement, PoolHandle, Time, TransportAddress};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -95,7 +95,7 @@ pub fn offer(handle: PoolHandle, element: &PoolElement, renewal: Option<Duration
         renewal,
         user_transport: element.user_transport.clone(),
         policy: element.policy,
-        capabilities: element.capabilities.unwrap_or(Capabilities::default()),
+        capabilities: element.capabilities.unwrap_or_default(),
     }
 }
 

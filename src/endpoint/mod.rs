@@ -325,16 +325,12 @@ impl Endpoint {
         self.settle();
     }
 
-    /// Takes the elements of a business card into the cache, in its order (RFC 5352 3.9 BC1). An empty card does nothing.
-    pub fn cache_card(&mut self, now: Time, handle: &PoolHandle, elements: Vec<PoolElement>) {
+    /// A business card named this pool: it is resolved if the cache knows nothing of it (RFC 5352 3.9 BC1). What the card says
+    /// of its elements is for the session it came on: its sender could name any pool, and any elements.
+    pub fn on_card(&mut self, now: Time, handle: &PoolHandle) {
         self.ctx.tick(now);
-        if let Some(first) = elements.first() {
-            // A card names no policy of the pool; its elements do.
-            let policy = first.policy;
-            let asked = u32::try_from(elements.len()).ok();
-            let resolution = Resolution { handle: handle.clone(), policy, elements, at: now };
-            self.resolutions.cache.insert(resolution, asked);
-        }
+        self.resolutions.on_card(&mut self.ctx, handle);
+        self.settle();
     }
 
     /// CachePurgeRequest (RFC 5352 6.4).

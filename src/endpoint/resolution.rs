@@ -127,6 +127,14 @@ impl Resolutions {
         }
     }
 
+    /// BC1 (RFC 5352 3.9). Cards may name pools without end: half of the room is kept for those who ask themselves.
+    pub(super) fn on_card(&mut self, ctx: &mut Context, handle: &PoolHandle) {
+        let known = self.cache.peek(handle).is_some() || self.pools.contains_key(handle);
+        if !known && self.requests.len() < ctx.limits.pending_requests / 2 {
+            self.populate(ctx, handle);
+        }
+    }
+
     fn new_id(&mut self) -> RequestId {
         self.next_id += 1;
         RequestId(self.next_id)

@@ -34,7 +34,7 @@ pub enum Event {
         /// The element.
         element: PeId,
     },
-    /// An element sent its business card: populate the cache with its pool (RFC 5352 3.9 BC1).
+    /// An element sent its business card, to be told to the endpoint ([`crate::endpoint::Endpoint::on_card`]).
     Card {
         /// The element's pool.
         handle: PoolHandle,

@@ -116,7 +116,7 @@ pub enum Event {
         /// The element.
         element: PeId,
     },
-    /// The peer sent its business card: populate the cache with its pool (BC1).
+    /// The peer sent its business card, to be told to the endpoint ([`crate::endpoint::Endpoint::on_card`]).
     Card {
         /// The peer's pool.
         handle: PoolHandle,

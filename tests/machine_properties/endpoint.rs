@@ -29,7 +29,7 @@ enum Command {
     Report(PoolHandle, PeId),
     Populate(PoolHandle),
     Purge(PoolHandle),
-    Card(PoolHandle, Vec<PoolElement>),
+    Card(PoolHandle),
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (handle(), pe_id()).prop_map(|(handle, id)| Command::Report(handle, id)),
         1 => handle().prop_map(Command::Populate),
         1 => handle().prop_map(Command::Purge),
-        1 => (handle(), vec(element(), 0..4)).prop_map(|(handle, elements)| Command::Card(handle, elements)),
+        1 => handle().prop_map(Command::Card),
     ]
 }
 
@@ -218,7 +218,7 @@ fn obey(world: &mut Driven<Endpoint>, book: &mut Book, command: &Command) {
         Command::Report(handle, id) => endpoint.report_unreachable(now, &handle, id),
         Command::Populate(handle) => endpoint.cache_populate(now, &handle),
         Command::Purge(handle) => endpoint.cache_purge(&handle),
-        Command::Card(handle, elements) => endpoint.cache_card(now, &handle, elements),
+        Command::Card(handle) => endpoint.on_card(now, &handle),
     }
     world.drain(false);
 }

@@ -380,13 +380,27 @@ fn a_population_that_finds_no_registrar_is_given_up_quietly() {
 }
 
 #[test]
-fn a_business_card_goes_into_the_cache() {
-    let mut rig = Rig::new();
-    rig.endpoint.cache_card(rig.now, &pool("pool"), vec![]);
+fn a_business_card_has_an_unknown_pool_resolved_once_and_says_nothing_about_it_itself() {
+    let mut rig = Rig::at_home(&[1]);
+    rig.endpoint.on_card(rig.now, &pool("pool"));
+    rig.endpoint.on_card(rig.now, &pool("pool"));
+    assert_eq!(questions(&rig.sent()).len(), 1);
     assert!(rig.endpoint.cached(&pool("pool")).is_none());
-    rig.endpoint.cache_card(rig.now, &pool("pool"), vec![element(2), element(1)]);
-    let request = ask(&mut rig, "pool", Some(2), MS(1_000));
-    assert_eq!(outcomes(rig.events()), [(request, Ok(vec![2, 1]))]);
+    rig.message(link(0), &answer("pool", &[2, 1]));
+    assert!(rig.endpoint.cached(&pool("pool")).is_some() && rig.events().is_empty());
+    rig.endpoint.on_card(rig.now, &pool("pool"));
+    assert!(rig.sent().is_empty());
+}
+
+#[test]
+fn business_cards_leave_room_for_those_who_ask_themselves() {
+    let limits = Limits { pending_requests: 10, ..Limits::default() };
+    let mut rig = Rig::with(EndpointConfig::new(Profile::Lan), limits);
+    for n in 0..100 {
+        rig.endpoint.on_card(rig.now, &pool(&format!("pool {n}")));
+    }
+    rig.resolve("mine", 0);
+    assert!(outcomes(rig.events()).is_empty(), "refused for want of room");
 }
 
 #[test]

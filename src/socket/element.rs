@@ -501,11 +501,14 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     }
     let mut ready = Vec::new();
     socket.signal.ready(&mut ready);
-    let mut due: BTreeSet<u32> = std::mem::take(&mut element.hot);
+    // Sessions of which there is more to read are left alone while something waits to be received: going through all of them
+    // for each message taken would cost the square of their number.
+    let mut due = if read { std::mem::take(&mut element.hot) } else { BTreeSet::new() };
     while let Some(session) = element.timers.pop_due(now) {
         due.insert(session);
     }
-    due.extend(ready.iter().filter_map(|token| u32::try_from(*token).ok()).filter(|s| *s != 0));
+    let awake = ready.iter().filter_map(|token| u32::try_from(*token).ok());
+    due.extend(awake.filter(|session| *session != 0 && !element.hot.contains(session)));
     for _ in 0..if ready.contains(&LISTENER) { WELCOMES } else { 0 } {
         match element.welcome(socket, &config, now) {
             Ok(Some((link, session, connection))) => {

@@ -122,7 +122,8 @@ pub enum Input<'a> {
         /// Whose listener.
         protocol: Protocol,
     },
-    /// The link can be used.
+    /// The link can be used. Told a second time when a session's peer that was taken for one without control channel turns
+    /// out to have one.
     LinkUp {
         /// Which.
         link: LinkId,

@@ -482,6 +482,19 @@ mod tests {
         }
     }
 
+    /// It was busy, or its first bytes were lost and came again after TCP's 200 ms.
+    #[test]
+    fn a_late_preamble_makes_a_session_of_a_silent_client() {
+        let (mut stream, mut side) = raw_client();
+        run(&mut [&mut side], |sides| sides[0].said("up Plain"));
+        stream.write_all(PREAMBLE).unwrap();
+        run(&mut [&mut side], |sides| sides[0].said("up Session"));
+        let mut answer = [0; PREAMBLE.len()];
+        run(&mut [&mut side], |_| stream.peek(&mut answer).is_ok_and(|n| n == PREAMBLE.len()));
+        assert_eq!(answer, PREAMBLE);
+        assert_eq!(side.text(), "");
+    }
+
     #[test]
     fn another_version_is_refused() {
         let (mut stream, mut side) = raw_client();

@@ -59,6 +59,9 @@ struct Attempt {
 enum Decoder {
     /// Nobody knows yet.
     Undecided,
+    /// As they come, unless they begin with a preamble after all: the peer was silent for so long that it was taken for a plain
+    /// client, but it may have been busy, or what it sent may have been lost once. Nothing was written to it yet.
+    Silent,
     /// As they come.
     Raw,
     /// ASAP or ENRP messages.
@@ -353,7 +356,7 @@ impl Tcp {
             Beginning::Open if !end && !late => Ok(false),
             Beginning::Open | Beginning::Plain => {
                 self.protocol = Protocol::Plain;
-                self.decoder = Decoder::Raw;
+                self.decoder = if self.held.is_empty() { Decoder::Silent } else { Decoder::Raw };
                 self.outbox.drop_control();
                 Ok(true)
             }
@@ -418,7 +421,7 @@ impl Tcp {
         match &self.decoder {
             _ if self.ending() => LinkFailure::Closed,
             Decoder::Frames(..) => LinkFailure::Reset,
-            Decoder::Raw | Decoder::Messages(..) | Decoder::Undecided => {
+            Decoder::Silent | Decoder::Raw | Decoder::Messages(..) | Decoder::Undecided => {
                 self.broken.unwrap_or(LinkFailure::Closed)
             }
         }
@@ -431,6 +434,18 @@ impl Tcp {
         left: &mut usize,
         tell: &mut dyn FnMut(LinkEvent<'_>),
     ) -> Result<usize, LinkFailure> {
+        if matches!(self.decoder, Decoder::Silent) && !bytes.is_empty() {
+            match framing::beginning(bytes) {
+                Beginning::Framed => {
+                    self.protocol = Protocol::Session;
+                    self.decoder = Decoder::Frames(0, Box::new(FrameReader::new(self.user_limit)));
+                    self.outbox.push(Piece::bare(&PREAMBLE));
+                    self.up(tell);
+                }
+                Beginning::OtherVersion => return Err(LinkFailure::Garbled),
+                Beginning::Open | Beginning::Plain => self.decoder = Decoder::Raw,
+            }
+        }
         let mut message = |channel, bytes: &[u8], complete| {
             *left -= 1;
             tell(LinkEvent::Message { channel, bytes, complete });
@@ -438,7 +453,7 @@ impl Tcp {
         };
         match &mut self.decoder {
             Decoder::Undecided => Ok(bytes.len()),
-            Decoder::Raw => {
+            Decoder::Silent | Decoder::Raw => {
                 if !bytes.is_empty() {
                     message(Channel::User(UserChannel::default()), bytes, false);
                 }
@@ -496,6 +511,9 @@ impl Tcp {
         if self.outbox.bytes() >= self.limit {
             self.doomed = Some(LinkFailure::Congested);
         }
+        if let (Decoder::Silent, Channel::User(_)) = (&self.decoder, channel) {
+            self.decoder = Decoder::Raw;
+        }
         match (&self.decoder, channel) {
             (Decoder::Messages(..), Channel::Asap | Channel::Enrp) => {
                 bytes.resize(bytes.len() + padding(bytes.len()), 0);
@@ -521,13 +539,14 @@ impl Tcp {
                     self.outbox.push(piece);
                 }
             }
-            (Decoder::Raw, Channel::User(_)) | (Decoder::Undecided, Channel::User(_) | Channel::Asap) => {
+            (Decoder::Silent | Decoder::Raw, Channel::User(_))
+            | (Decoder::Undecided, Channel::User(_) | Channel::Asap) => {
                 self.outbox.push(Piece::new(channel, &[], bytes));
             }
             // No such channel on this link.
             (Decoder::Messages(..), Channel::User(_))
             | (Decoder::Frames(..), Channel::Enrp)
-            | (Decoder::Raw, Channel::Asap | Channel::Enrp)
+            | (Decoder::Silent | Decoder::Raw, Channel::Asap | Channel::Enrp)
             | (Decoder::Undecided, Channel::Enrp) => {}
         }
         if self.outbox.bytes() > EAGER {

@@ -711,6 +711,15 @@ impl Session {
         let (seek, element) = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Accepting { .. } => (None, None),
             Phase::Opening { seek, element, .. } => (Some(seek), Some(element)),
+            Phase::Up(mut conversation) if self.user.is_none() && protocol == Protocol::Session => {
+                // A client that was silent, and so taken for one without control channel, has one after all.
+                conversation.control = true;
+                conversation.ours = kind == LinkKind::Tcp;
+                conversation.shown = shows_cards(kind, protocol, None);
+                self.phase = Phase::Up(conversation);
+                self.give_card();
+                return;
+            }
             other @ (Phase::Seeking(_) | Phase::Up(_) | Phase::Failed { .. } | Phase::Over) => {
                 self.phase = other;
                 return;

@@ -26,7 +26,7 @@ use std::time::Duration;
 /// The number of an accepted descriptor's only session.
 pub(super) const ACCEPTED: u32 = 1;
 /// Clients the kernel keeps while the application does not call.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 /// Clients taken on in one call.
 const WELCOMES: usize = 64;
 /// How long no client is taken on after the system had no room for one.

@@ -408,7 +408,7 @@ pub fn bind(sd: RawFd, addresses: &[SocketAddr]) -> Result<()> {
 }
 
 /// Listens for sessions; binds first if that was not done. May be called again. How many clients may wait is not for
-/// `backlog` to say: 1,024.
+/// `backlog` to say: 4,096, or what the system allows (net.core.somaxconn).
 ///
 /// Errors: as [`bind`].
 pub fn listen(sd: RawFd, backlog: i32) -> Result<()> {

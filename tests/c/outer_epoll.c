@@ -147,9 +147,9 @@ int main(int argc, char **argv) {
                 int i = (int)events[e].data.u32, seen = take(sds[i]);
                 if (state[i] < 3 && seen & want[state[i]]) {
                     reached[++state[i]]++;
-                    if (state[i] == 2 && rsp_write(sds[i], "after", 5) < 0) {
-                        die("rsp_write");
-                    }
+                }
+                if (state[i] == 2 && seen & 2 && rsp_write(sds[i], "after", 5) < 0) { /* also if it has to move twice */
+                    die("rsp_write");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Runs one [`Machine`](crate::machine::Machine): its links, listeners, announcements, timeouts and commands from other threads.
+//! Runs one [`Machine`]: its links, listeners, announcements, timeouts and commands from other threads.
 //! One driver serves library and daemon; only the [`Poller`] differs. Does not know what the messages say.
 
 use crate::config::Limits;

@@ -641,15 +641,17 @@ impl Session {
 
     fn on_patience_over(&mut self, now: Time) {
         let Some(user) = &mut self.user else { return };
+        if user.candidates.len() == 0 && matches!(self.phase, Phase::Seeking(_)) {
+            // Nobody to go on with: the answer, or the reason why there is none, is worth the wait.
+            self.timers.set(Timer::Patience, now + self.config.connect_timeout);
+            return;
+        }
         if user.resolution == Asked::Yes {
             user.resolution = Asked::Overdue;
         }
         if let Phase::Seeking(seek) = &mut self.phase {
             if std::mem::take(&mut seek.held_back) {
                 user.candidates.try_again();
-                if user.candidates.len() == 0 && seek.unresolved.is_none() {
-                    seek.unresolved = Some(RequestFailure::TimedOut);
-                }
             }
             self.advance(now);
         }

@@ -54,7 +54,7 @@ struct Shared {
 pub(super) type RegistrationOutcome = std::result::Result<(), RequestFailure>;
 
 impl Context {
-    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver.
+    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver; EINVAL if it has none that can be used.
     pub fn start(options: &Options) -> Result<Context> {
         fork::prepare();
         let mut config = EndpointConfig::new(options.profile);
@@ -75,7 +75,7 @@ impl Context {
         }
         let limits = Limits::default();
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
-        let registrars = registrars(options);
+        let registrars = registrars(options, std::env::var("ASAP_REGISTRARS").ok())?;
         let multicast = (!options.no_announcements).then(|| match options.announce_group {
             Some(group) => Multicast { groups: vec![group], hear: true, loopback: false },
             None => Multicast::iana(true),
@@ -219,25 +219,35 @@ impl Drop for Shared {
     }
 }
 
-/// Where to look for registrars, in order: those given in code, those of the environment; if there are none, this host.
-/// Announced ones come in addition.
-fn registrars(options: &Options) -> Vec<Destination> {
+/// Where to look for registrars, in order: those given in code, those of the environment; if none are given, this host.
+/// Announced ones come in addition. A variable of which nothing can be used is an error: this host's registrar is not what
+/// was asked for.
+fn registrars(options: &Options, variable: Option<String>) -> Result<Vec<Destination>> {
     let mut all: Vec<Vec<SocketAddr>> = options.registrars.clone();
-    if let Ok(names) = std::env::var("ASAP_REGISTRARS") {
-        for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-            match look_up(name) {
-                Ok(addresses) => all.push(addresses),
-                Err(e) => log::warn!("ASAP_REGISTRARS: {name:?}: {e}"),
+    let mut useless = None;
+    let names = variable.unwrap_or_default();
+    for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+        match look_up(name) {
+            Ok(addresses) => all.push(addresses),
+            Err(e) => {
+                let what = format!(
+                    "ASAP_REGISTRARS: {name:?} is no registrar's address ({e}); say HOST:PORT,..., with an address or a DNS name as HOST"
+                );
+                log::warn!("{what}");
+                useless = Some(errors::error(libc::EINVAL, what));
             }
         }
     }
     if all.iter().all(Vec::is_empty) {
+        if let Some(error) = useless {
+            return Err(error);
+        }
         all = vec![
             vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ASAP_PORT)],
             vec![SocketAddr::new(Ipv6Addr::LOCALHOST.into(), ASAP_PORT)],
         ];
     }
-    all.iter().flat_map(|addresses| destinations(addresses)).collect()
+    Ok(all.iter().flat_map(|addresses| destinations(addresses)).collect())
 }
 
 /// `address`, `address:port`, `[v6]:port`, `name`, `name:port`: all its addresses.

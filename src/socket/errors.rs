@@ -156,12 +156,12 @@ fn cause_errno(code: CauseCode) -> i32 {
         CauseCode::RejectedDueToSecurity => libc::EACCES,
         CauseCode::LackOfResources => libc::ENOSPC,
         CauseCode::UnknownPoolHandle => libc::ENOENT,
-        CauseCode::NonUniquePeId => libc::EADDRINUSE,
+        CauseCode::NonUniquePeId => libc::EEXIST,
         CauseCode::UnrecognizedParameter | CauseCode::UnrecognizedMessage => libc::EPROTO,
-        CauseCode::InvalidValues
-        | CauseCode::InconsistentPoolingPolicy
+        CauseCode::InvalidValues => libc::EINVAL,
+        CauseCode::InconsistentPoolingPolicy
         | CauseCode::InconsistentTransportType
-        | CauseCode::InconsistentDataControlConfiguration => libc::EINVAL,
+        | CauseCode::InconsistentDataControlConfiguration => libc::EPROTOTYPE,
         CauseCode::Unspecified | CauseCode::Other(_) => libc::EPERM,
     }
 }

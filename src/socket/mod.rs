@@ -437,8 +437,8 @@ pub fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) ->
 /// at random if none. With `Wait::No` it returns at once and goes on in the background. What is registered for a socket bound to
 /// all addresses is the address by which this host reaches the registrar.
 ///
-/// Errors: EHOSTUNREACH (no registrar), ETIMEDOUT; refused: EINVAL (the pool's policy or transport is another, or a value is
-/// invalid), EADDRINUSE (the identifier is another's), ENOSPC (the registrar has no room), EACCES (credentials), EPERM (no cause
+/// Errors: EHOSTUNREACH (no registrar), ETIMEDOUT; refused: EPROTOTYPE (the pool's policy or transport is another), EINVAL (a
+/// value is invalid), EEXIST (the identifier is another's), ENOSPC (the registrar has no room), EACCES (credentials), EPERM (no cause
 /// given); EINVAL (registered otherwise), EISCONN, ENAMETOOLONG. Unless the socket was registered before, nothing stays registered.
 pub fn register(
     sd: RawFd,

@@ -13,6 +13,9 @@ use crate::types::{PeId, PoolHandle, Time};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How much longer than the registrar's answer is waited for: when the time is up, it says what was tried.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// The number of a user's only session.
 pub(super) const SESSION: u32 = 1;
 
@@ -133,7 +136,8 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
         Ok(())
     })?;
     let mut failure = None;
-    let done = uninterrupted(socket, deadline, &mut |inner, now| {
+    let until = deadline.map(|at| if wait == Wait::No { at } else { at + LAST_WORD });
+    let done = uninterrupted(socket, until, &mut |inner, now| {
         socket.service(inner, now);
         let Role::User(user) = &mut inner.role else { return Err(errors::closed(socket.number())) };
         failure.clone_from(&user.failure);
@@ -343,9 +347,9 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
             }
         }
         Event::FailoverFailed(why) => {
-            // An element that is busy may answer yet; one that refuses does not exist.
+            // Who is busy may answer yet; an element that refuses does not exist, nor does a registrar that was not found.
             let busy = match &why {
-                NoElement::NotResolved(_) => false,
+                NoElement::NotResolved(why) => *why == RequestFailure::TimedOut,
                 NoElement::NotReached(missed) => missed.iter().any(|(_, why)| *why == LinkFailure::TimedOut),
             };
             user.hopeless = !user.connected && (!busy || now >= user.give_up);

@@ -1,0 +1,453 @@
+//! C programs that use the library as its users do: the examples and the programs of `tests/c`, compiled by gcc and clang, with and without
+//! sanitizers, run against a registrar, their servers killed; a client under valgrind; an asyncio reader.
+//!
+//! A missing tool is a failure that names its package, unless `tests/run` has said that it is to do without (ASAP_TEST_WITHOUT).
+
+mod library;
+
+use library::root;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a program is compiled.
+#[derive(Clone, Copy)]
+struct Flavour {
+    compiler: &'static str,
+    package: &'static str,
+    sanitized: bool,
+}
+
+const GCC: Flavour = Flavour { compiler: "gcc", package: "gcc", sanitized: false };
+const CLANG: Flavour = Flavour { compiler: "clang", package: "clang", sanitized: false };
+const FLAVOURS: [Flavour; 4] = [
+    GCC,
+    CLANG,
+    Flavour { sanitized: true, ..GCC },
+    Flavour { package: "clang libclang-rt-14-dev", sanitized: true, ..CLANG },
+];
+
+/// Whether the tool is to be used. It has to be there, unless it was named as missing.
+fn have(tool: &str, package: &str) -> bool {
+    let without = std::env::var("ASAP_TEST_WITHOUT").unwrap_or_default();
+    if without.split_whitespace().any(|word| word == tool) {
+        return false;
+    }
+    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(found.is_ok(), "{tool} is not here: apt-get install {package}");
+    true
+}
+
+/// The programs of one flavour, compiled when first asked for.
+struct Programs {
+    flavour: Flavour,
+    library: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Programs {
+    fn new(flavour: Flavour) -> Programs {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Programs { flavour, library: library::build(&["asap-registrar"]), directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        if path.exists() {
+            return path;
+        }
+        let example = root().join("c-examples").join(name).with_extension("c");
+        // The examples are C99; the programs of the tests may use what came later.
+        let (source, standard) = if example.exists() {
+            (example, "-std=c99")
+        } else {
+            (root().join("tests/c").join(name).with_extension("c"), "-std=c11")
+        };
+        let mut command = Command::new(self.flavour.compiler);
+        command.args([standard, "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]);
+        command.arg(root().join("include"));
+        if self.flavour.sanitized {
+            command.args([
+                "-fsanitize=address,undefined",
+                "-fno-sanitize-recover=all",
+                "-fno-omit-frame-pointer",
+            ]);
+        }
+        command.arg(&source).arg("-o").arg(&path).arg("-L").arg(&self.library);
+        command.arg(format!("-Wl,-rpath,{}", self.library.display())).args(["-lasap", "-lpthread"]);
+        let output = command.output().unwrap_or_else(|error| {
+            panic!(
+                "{} cannot be run ({error}): apt-get install {}",
+                self.flavour.compiler, self.flavour.package
+            )
+        });
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {}:\n{complaint}", self.flavour.compiler, source.display());
+        path
+    }
+}
+
+/// A running program; killed when dropped.
+struct Program {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Program {
+    fn start(path: &Path, arguments: &[&str], registrar: &str) -> Program {
+        let mut command = Command::new(path);
+        command.args(arguments).env("ASAP_REGISTRARS", registrar);
+        Program::run(path.display().to_string(), command)
+    }
+
+    fn run(name: String, mut command: Command) -> Program {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be run: {error}"));
+        let output = child.stdout.take().expect("piped");
+        let (said, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Program { name, child, lines, said: Vec::new() }
+    }
+
+    /// The next line, none when the program has ended.
+    fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                self.said.push(line.clone());
+                Some(line)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("{} says nothing more after {:?}", self.name, self.said)
+            }
+        }
+    }
+
+    /// The rest of the next line that begins so.
+    fn expect(&mut self, beginning: &str) -> String {
+        loop {
+            match self.line() {
+                Some(line) => {
+                    if let Some(rest) = line.strip_prefix(beginning) {
+                        return rest.to_string();
+                    }
+                }
+                None => panic!("{} ended without \"{beginning}\": {:?}", self.name, self.said),
+            }
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("piped");
+        writeln!(input, "{line}")
+            .and_then(|()| input.flush())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is dead");
+    }
+
+    /// Ends it as an administrator does.
+    fn terminate(mut self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+        assert!(self.ended().success(), "{}: {:?}", self.name, self.said);
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        while self.line().is_some() {}
+        self.child.wait().expect("it has ended")
+    }
+
+    fn ends_well(&mut self) {
+        let status = self.ended();
+        assert!(status.success(), "{}: {status}, {:?}", self.name, self.said);
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A registrar of its own for each test, and its address.
+fn registrar() -> (Program, String) {
+    let path = library::build(&["asap-registrar"]).join("asap-registrar");
+    let arguments = ["--asap", "127.0.0.1:0", "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"];
+    let mut registrar = Program::start(&path, &arguments, "");
+    let address = registrar.expect("asap tcp ");
+    registrar.expect("ready");
+    (registrar, address)
+}
+
+/// The first word of what a server says about itself: its identifier.
+fn identifier(server: &mut Program) -> String {
+    server.expect("element ").split_whitespace().next().expect("an identifier").to_string()
+}
+
+/// A server and its identifier.
+fn server(path: &Path, arguments: &[&str], registrar: &str) -> (String, Program) {
+    let mut server = Program::start(path, arguments, registrar);
+    (identifier(&mut server), server)
+}
+
+#[test]
+fn examples_and_programs_compile_without_a_word() {
+    for flavour in FLAVOURS {
+        if !have(flavour.compiler, flavour.package) {
+            continue;
+        }
+        let programs = Programs::new(flavour);
+        for directory in ["c-examples", "tests/c"] {
+            for entry in std::fs::read_dir(root().join(directory)).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+                // layout.c has no main: tests/header.rs compiles it.
+                if path.extension().is_some_and(|e| e == "c") && name != "layout" {
+                    programs.path(name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_in_every_state_does_what_the_table_says() {
+    for flavour in FLAVOURS {
+        if !have(flavour.compiler, flavour.package) {
+            continue;
+        }
+        let (_registrar, address) = registrar();
+        let mut table = Program::start(&Programs::new(flavour).path("api_table"), &[], &address);
+        table.ends_well();
+    }
+}
+
+#[test]
+fn echo_goes_on_at_another_server() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("echo_server");
+    let mut servers: BTreeMap<String, Program> =
+        (0..2).map(|_| server(&path, &["CEcho"], &address)).collect();
+    let mut client = Program::start(&programs.path("echo_client"), &["CEcho"], &address);
+    let mut answer = |text: &str| {
+        client.say(text);
+        let line = client.line().expect("an answer");
+        let (id, echo) = line.split_once(": ").expect("an element and an answer");
+        assert_eq!(echo, text);
+        id.to_string()
+    };
+    let first = answer("one");
+    assert_eq!(answer("two"), first);
+    servers.remove(&first).expect("one of ours").kill();
+    let second = answer("three");
+    assert_ne!(second, first);
+    assert_eq!(answer("four"), second);
+    client.ends_well();
+    servers.remove(&second).expect("the other").terminate();
+}
+
+/// Runs the stateful client and kills the server it is on again and again; what its summary says.
+fn stateful(programs: &Programs, requests: u32, kills: u32, wrap: &[&str]) -> BTreeMap<String, f64> {
+    let (_registrar, address) = registrar();
+    let path = programs.path("stateful_server");
+    let mut servers: BTreeMap<String, Program> = (0..3).map(|_| server(&path, &[], &address)).collect();
+    let requests = format!("-requests={requests}");
+    let client = programs.path("stateful_client");
+    let mut words: Vec<&str> = wrap.to_vec();
+    words.push(client.to_str().expect("a path"));
+    words.extend(["-machine", "-pause=500", &requests]);
+    let mut client = Program::start(Path::new(words[0]), &words[1..], &address);
+    let mut killed = 0;
+    let mut summary = None;
+    while let Some(line) = client.line() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = match words[..] {
+            ["connected", id] | ["failover", _, _, id, ..] => id,
+            ["summary", ..] => {
+                summary = Some(line.clone());
+                break;
+            }
+            _ => continue,
+        };
+        if killed < kills {
+            let (id, new) = server(&path, &[], &address);
+            servers.insert(id, new);
+            servers.remove(at).unwrap_or_else(|| panic!("{at} is none of ours")).kill();
+            killed += 1;
+        }
+    }
+    client.ends_well();
+    let summary = summary.expect("a summary");
+    println!("{summary}");
+    let numbers = summary.split_whitespace().filter_map(|word| word.split_once('='));
+    numbers.map(|(name, value)| (name.to_string(), value.parse().expect("a number"))).collect()
+}
+
+#[test]
+fn state_in_the_cookie_survives_every_kill() {
+    for flavour in FLAVOURS {
+        if !have(flavour.compiler, flavour.package) {
+            continue;
+        }
+        let summary = stateful(&Programs::new(flavour), 2000, 10, &[]);
+        assert_eq!(summary["answered"], 2000.0);
+        assert_eq!(summary["lost"] + summary["wrong"], 0.0);
+        assert!(summary["failovers"] >= 10.0, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_client_is_clean_under_valgrind() {
+    if !have("valgrind", "valgrind") {
+        return;
+    }
+    let known = format!("--suppressions={}", root().join("tests/c/valgrind.supp").display());
+    let wrap = ["valgrind", "--quiet", "--error-exitcode=1", "--leak-check=full", &known];
+    let summary = stateful(&Programs::new(GCC), 300, 3, &wrap);
+    assert_eq!(summary["answered"], 300.0);
+    assert!(summary["failovers"] >= 3.0, "{summary:?}");
+}
+
+#[test]
+fn epoll_client_answers_all_rounds_while_a_server_is_killed() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("echo_server");
+    let mut servers: Vec<_> = (0..2).map(|_| server(&path, &["CEpoll"], &address)).collect();
+    let arguments = ["-pool=CEpoll", "-sessions=50", "-rounds=200"];
+    let mut client = Program::start(&programs.path("epoll_client"), &arguments, &address);
+    servers.pop().expect("two").1.kill();
+    assert!(client.expect("50 sessions").contains("200 rounds each"));
+    client.ends_well();
+}
+
+#[test]
+fn basic_mode_reports_the_dead_server_and_finds_the_other() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("basic_mode");
+    let (first, dead) = server(&path, &["server", "CBasic"], &address);
+    let (second, _alive) = server(&path, &["server", "CBasic"], &address);
+    dead.kill();
+    // The registrar finds out by itself, too: the dead one may or may not still be listed.
+    let mut client = Program::start(&path, &["client", "CBasic"], &address);
+    let answered = loop {
+        let line = client.line().unwrap_or_else(|| panic!("no element answered: {:?}", client.said));
+        if let Some(element) = line.strip_prefix("element ").and_then(|rest| rest.strip_suffix(" answered")) {
+            break element.to_string();
+        }
+    };
+    assert_eq!(answered, second);
+    assert_ne!(answered, first);
+    client.ends_well();
+}
+
+#[test]
+fn pool_watcher_sees_servers_come_and_go() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("echo_server");
+    let mut watcher = Program::start(&programs.path("pool_watcher"), &["CWatched"], &address);
+    watcher.expect("that is all for now");
+    let (first, one) = server(&path, &["CWatched"], &address);
+    assert!(watcher.expect("added   ").starts_with(&first));
+    let (second, two) = server(&path, &["CWatched"], &address);
+    assert!(watcher.expect("added   ").starts_with(&second));
+    one.kill();
+    assert!(watcher.expect("removed ").starts_with(&first));
+    two.terminate();
+    assert!(watcher.expect("removed ").starts_with(&second));
+    watcher.terminate();
+}
+
+/// Starts a program that says "ready" at its first server, kills that when another is there, and sees that it ends well.
+fn moves_once(mut program: Program, first: Program, path: &Path, pool: &str, address: &str) {
+    program.expect("ready");
+    let (_, _second) = server(path, &[pool], address);
+    let begun = Instant::now();
+    first.kill();
+    program.say("go");
+    program.ends_well();
+    println!("{:?}, done {:?} after the kill", program.said, begun.elapsed());
+}
+
+#[test]
+fn two_thousand_sessions_in_one_outer_epoll_are_all_told_of_a_failover() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("echo_server");
+    // Each server needs a descriptor a session.
+    let wide = |path: &Path, arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 16384; exec \"$0\" \"$@\""])
+            .arg(path)
+            .args(arguments)
+            .env("ASAP_REGISTRARS", &address);
+        Program::run(path.display().to_string(), command)
+    };
+    let mut first = wide(&path, &["COuter"]);
+    identifier(&mut first);
+    let mut program = wide(&programs.path("outer_epoll"), &["COuter", "2000", "5000"]);
+    program.expect("ready");
+    let mut second = wide(&path, &["COuter"]);
+    identifier(&mut second);
+    first.kill();
+    program.say("go");
+    program.ends_well();
+    println!("{:?}", program.said);
+}
+
+#[test]
+fn an_asyncio_reader_wakes_up_before_and_after_a_failover() {
+    if !have("python3", "python3") {
+        return;
+    }
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let path = programs.path("echo_server");
+    let (_, first) = server(&path, &["CPython"], &address);
+    let mut command = Command::new("python3");
+    command
+        .arg(root().join("tests/python_reader.py"))
+        .arg(programs.library.join("libasap.so"))
+        .arg("CPython");
+    command.env("ASAP_REGISTRARS", &address);
+    moves_once(Program::run("python_reader.py".to_string(), command), first, &path, "CPython", &address);
+}
+
+#[test]
+fn examples_are_built_by_their_makefile() {
+    let library = library::build(&[]);
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let make = Command::new("make")
+        .arg("-C")
+        .arg(root().join("c-examples"))
+        .arg(format!("LIBDIR={}", library.display()))
+        .arg(format!("OUT={}", out.path().display()))
+        .output()
+        .expect("make runs: apt-get install make");
+    assert!(make.status.success(), "{}", String::from_utf8_lossy(&make.stderr));
+    assert!(make.stderr.is_empty(), "{}", String::from_utf8_lossy(&make.stderr));
+}

@@ -2,7 +2,8 @@
 //! understood (RFC 5352 2.2.14). Decides nothing about sessions.
 
 use super::SendRefused;
-use crate::types::{CauseCode, ErrorCause, PoolElement, PoolHandle};
+use crate::machine::{LinkKind, Protocol};
+use crate::types::{Capabilities, CauseCode, ErrorCause, PoolElement, PoolHandle};
 use crate::wire::{AsapMessage, Dialect};
 
 /// Which end of a session we are.
@@ -115,4 +116,10 @@ pub(super) fn fitting_card(handle: &PoolHandle, elements: &[PoolElement], to_our
             Err(_) => return None,
         }
     }
+}
+
+/// Whether a peer has shown that it understands business cards: over a framed TCP link both are ours.
+pub(super) fn shows_cards(kind: LinkKind, protocol: Protocol, element: Option<&PoolElement>) -> bool {
+    let announced = element.and_then(|e| e.capabilities).unwrap_or_default();
+    kind == LinkKind::Tcp && protocol == Protocol::Session || announced.contains(Capabilities::BUSINESS_CARD)
 }

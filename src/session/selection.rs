@@ -4,10 +4,22 @@
 //! Opens nothing and reports nothing.
 
 use crate::endpoint::Resolution;
-use crate::machine::{Destination, LinkKind, Protocol};
+use crate::machine::{Destination, LinkFailure, LinkKind, Protocol};
 use crate::policy::{PolicyType, Selector};
 use crate::types::{Addresses, Capabilities, PeId, PoolElement, Rng, TransportAddress, TransportUse};
 use std::collections::BTreeMap;
+
+/// Whether a failure is a sign that the element itself cannot be reached, and so to be reported.
+pub(super) fn tells_unreachable(why: LinkFailure) -> bool {
+    match why {
+        LinkFailure::Refused
+        | LinkFailure::Unreachable
+        | LinkFailure::TimedOut
+        | LinkFailure::Reset
+        | LinkFailure::Closed => true,
+        LinkFailure::Garbled | LinkFailure::Congested | LinkFailure::NoResources => false,
+    }
+}
 
 /// How an element's user transport is reached, none if sessions have no such transport.
 pub(super) fn destination(element: &PoolElement) -> Option<Destination> {

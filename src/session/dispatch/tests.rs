@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Profile;
+use crate::machine::{LinkKind, Protocol};
 use crate::policy::Policy;
 use crate::types::{Capabilities, RegistrationLife, TransportAddress, TransportUse};
 use crate::wire::{AsapMessage, Dialect};

@@ -511,7 +511,12 @@ pub fn has_cookie(sd: RawFd) -> Result<bool> {
         socket.service(inner, now);
         match &inner.role {
             Role::User(user) => Ok(user.line.machine.has_cookie()),
-            _ => Err(errors::not_connected(sd, "hold a cookie")),
+            Role::Fresh
+            | Role::Element(_)
+            | Role::Accepted(_)
+            | Role::Dispatch(_)
+            | Role::Watch(_)
+            | Role::Closed => Err(errors::not_connected(sd, "hold a cookie")),
         }
     })
 }
@@ -522,7 +527,12 @@ pub fn has_cookie(sd: RawFd) -> Result<bool> {
 pub fn local_name(sd: RawFd) -> Result<(PoolHandle, PeId)> {
     table::find(sd)?.with(|inner, _| match &inner.role {
         Role::Element(element) => element.registered().cloned().ok_or_else(|| not_registered(sd)),
-        _ => Err(not_registered(sd)),
+        Role::Fresh
+        | Role::User(_)
+        | Role::Accepted(_)
+        | Role::Dispatch(_)
+        | Role::Watch(_)
+        | Role::Closed => Err(not_registered(sd)),
     })
 }
 
@@ -537,7 +547,9 @@ pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
     table::find(sd)?.with(|inner, _| match &inner.role {
         Role::User(user) => Ok((user.handle().clone(), user.line.machine.current().map(|e| e.id))),
         Role::Watch(watch) => Ok((watch.handle().clone(), None)),
-        _ => Err(errors::not_connected(sd, "name the peer")),
+        Role::Fresh | Role::Element(_) | Role::Accepted(_) | Role::Dispatch(_) | Role::Closed => {
+            Err(errors::not_connected(sd, "name the peer"))
+        }
     })
 }
 

@@ -218,7 +218,8 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
             (false, State::Ended, None) => {
                 Err(errors::send(socket.number(), crate::session::SendRefused::Ended))
             }
-            (false, _, _) => Ok(None),
+            (false, State::Failed, None)
+            | (false, State::Connecting | State::Connected | State::FailingOver, _) => Ok(None),
         }
     })?;
     match done {
@@ -227,7 +228,12 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
         None => {
             let tried = socket.with(|inner, _| match &inner.role {
                 Role::User(user) => Ok(user.failure.clone()),
-                _ => Ok(None),
+                Role::Fresh
+                | Role::Element(_)
+                | Role::Accepted(_)
+                | Role::Dispatch(_)
+                | Role::Watch(_)
+                | Role::Closed => Ok(None),
             })?;
             Err(tried.unwrap_or_else(|| errors::timed_out("the failover")))
         }

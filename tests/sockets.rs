@@ -620,6 +620,216 @@ fn a_sender_that_is_not_read_gets_eagain_and_is_woken_when_it_may_go_on() {
     context.close();
 }
 
+/// What the kernel may hold of a connection over loopback, at both ends.
+fn kernel_holds() -> usize {
+    let most = |name: &str| -> usize {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+        text.split_whitespace().nth(2).unwrap().parse().unwrap()
+    };
+    most("tcp_wmem") + most("tcp_rmem")
+}
+
+/// A message of 64 KiB with a number.
+fn numbered(n: usize) -> Vec<u8> {
+    let mut message = vec![b'x'; 65_536];
+    message[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    message
+}
+
+fn number(message: &[u8]) -> usize {
+    u64::from_be_bytes(message[..8].try_into().unwrap()) as usize
+}
+
+#[test]
+fn a_steady_stream_of_big_messages_is_held_back_and_none_is_lost() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Stream");
+    let contexts = [registry.context(), registry.context()];
+    let element = contexts[0].socket(0, Kind::SeqPacket, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    let user = contexts[1].socket(0, Kind::SeqPacket, 0).unwrap();
+    automatic(user);
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let limits = Limits::default();
+    let most = kernel_holds() + limits.queued_bytes_per_link + 65_536;
+    let count = (3 * most / 65_536).min(4_000);
+    // The echo element reads nothing until the user is held back, and then as fast as it gets rid of its answers.
+    let (go, gone) = std::sync::mpsc::channel();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let taking = taken.clone();
+    let echo = std::thread::spawn(move || {
+        gone.recv().unwrap();
+        let mut buffer = vec![0; 70_000];
+        while taking.load(Ordering::SeqCst) < count {
+            match socket::receive(element, &mut buffer, false, PATIENCE).unwrap() {
+                Incoming::Data { bytes, session, .. } => {
+                    assert_eq!(bytes, 65_536);
+                    taking.fetch_add(1, Ordering::SeqCst);
+                    socket::send(element, &buffer[..bytes], &to_session(session), PATIENCE).unwrap();
+                }
+                Incoming::Notification(Notification::SessionAdd { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    let (mut sent, mut back, mut full, mut held) = (0, 0, 0, 0);
+    let mut buffer = vec![0; 70_000];
+    while back < count {
+        let mut refused = sent == count;
+        if sent < count {
+            match socket::send(user, &numbered(sent), &Outgoing::default(), Wait::No) {
+                Ok(_) => sent += 1,
+                Err(e) => {
+                    assert_eq!(e.errno, libc::EAGAIN, "{}", e.what);
+                    refused = true;
+                    full += 1;
+                    if full == 1 {
+                        go.send(()).unwrap();
+                    }
+                }
+            }
+        }
+        held = held.max((sent - taken.load(Ordering::SeqCst).min(sent)) * 65_536);
+        assert!(held <= most, "{held} bytes are on their way, and {most} are possible");
+        if refused {
+            let wanted = if sent < count { libc::POLLIN | libc::POLLOUT } else { libc::POLLIN };
+            let mut fds = [libc::pollfd { fd: user, events: wanted, revents: 0 }];
+            socket::poll(&mut fds, PATIENCE).unwrap();
+            assert!(fds[0].revents != 0, "nobody goes on after {sent} sent and {back} come back");
+            match socket::receive(user, &mut buffer, false, Wait::No) {
+                Ok(Incoming::Data { bytes: 65_536, .. }) => {
+                    assert_eq!(number(&buffer), back, "in order, each once");
+                    back += 1;
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(e) => assert_eq!(e.errno, libc::EAGAIN, "{}", e.what),
+            }
+        }
+    }
+    println!("{count} messages, held back {full} times, {held} bytes on their way at most");
+    assert!(full > 0);
+    echo.join().unwrap();
+    contexts.iter().for_each(Context::close);
+}
+
+#[test]
+fn messages_to_pools_are_held_back_by_an_element_that_does_not_read_and_none_is_lost() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Slow");
+    let context = registry.context();
+    let element = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let policy = Policy::ROUND_ROBIN;
+    socket::register(element, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+    let sender = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let how = Outgoing { to: Some((handle.clone(), None)), ..Outgoing::default() };
+    socket::send(sender, &numbered(0), &how, PATIENCE).unwrap();
+    // The link is up before it is filled.
+    until("the first message", || {
+        let _ = receive(sender, Wait::No);
+        matches!(receive(element, SHORT), Ok(Got::Text(..)))
+    });
+    let most = kernel_holds() + Limits::default().queued_bytes_per_link + 65_536;
+    let mut sent = 1;
+    loop {
+        // Both kinds of call: what was taken by one that ran out of time is taken.
+        let wait = if sent % 100 == 0 { Wait::For(Duration::from_millis(1)) } else { Wait::No };
+        match socket::send(sender, &numbered(sent), &how, wait) {
+            Ok(_) => sent += 1,
+            Err(e) => {
+                assert_eq!(e.errno, libc::EAGAIN, "{}", e.what);
+                break;
+            }
+        }
+        assert!(sent * 65_536 <= most, "nothing holds the sender back");
+    }
+    println!("{} bytes on their way", sent * 65_536);
+    let reading = std::thread::spawn(move || {
+        let mut buffer = vec![0; 70_000];
+        let mut expected = 1;
+        while expected <= sent {
+            match socket::receive(element, &mut buffer, false, PATIENCE).unwrap() {
+                Incoming::Data { bytes: 65_536, .. } => {
+                    assert_eq!(number(&buffer), expected, "in order, each once");
+                    expected += 1;
+                }
+                Incoming::Notification(Notification::SessionAdd { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    socket::send(sender, &numbered(sent), &how, PATIENCE).unwrap();
+    reading.join().unwrap();
+    let e = receive(sender, Wait::No).unwrap_err();
+    assert_eq!(e.errno, libc::EAGAIN, "none came back: {}", e.what);
+    context.close();
+}
+
+#[test]
+fn what_is_kept_for_the_next_element_is_bounded_and_all_of_it_arrives_in_order() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Kept");
+    let policy = Policy::ROUND_ROBIN;
+    let begin = |context: &Context| {
+        let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+        socket::register(sd, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+        sd
+    };
+    let (first, second, context) = (registry.context(), registry.context(), registry.context());
+    let element = begin(&first);
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    automatic(user);
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "hello").unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "hello".into()));
+    // A cookie of the greatest length goes before what is kept.
+    socket::send_cookie(element, &vec![b'c'; 65_527], 1, PATIENCE).unwrap();
+    socket::send(element, &[], &Outgoing { abort: true, ..to_session(1) }, PATIENCE).unwrap();
+    first.close();
+    let necessary = |note| matches!(note, Got::Note(Notification::FailoverNecessary { .. }));
+    assert!(necessary(receive(user, PATIENCE).unwrap()));
+    let mut sent = 0;
+    loop {
+        match socket::send(user, &numbered(sent), &Outgoing::default(), Wait::No) {
+            Ok(_) => sent += 1,
+            Err(e) => {
+                assert_eq!(e.errno, libc::EAGAIN, "{}", e.what);
+                break;
+            }
+        }
+        assert!(sent * 65_536 <= Limits::default().queued_bytes_per_link, "nothing holds the sender back");
+    }
+    assert!(sent > 50, "{sent} messages were kept");
+    let element = begin(&second);
+    let reading = std::thread::spawn(move || {
+        let mut buffer = vec![0; 70_000];
+        let mut expected = 0;
+        while expected <= sent {
+            match socket::receive(element, &mut buffer, false, PATIENCE).unwrap() {
+                Incoming::Data { bytes: 65_536, .. } => {
+                    assert_eq!(number(&buffer), expected, "in order, each once");
+                    expected += 1;
+                }
+                Incoming::CookieEcho { .. } => assert_eq!(expected, 0, "before all else"),
+                Incoming::Notification(Notification::SessionAdd { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    socket::send(user, &numbered(sent), &Outgoing::default(), PATIENCE).unwrap();
+    reading.join().unwrap();
+    until("the failover is told", || match receive(user, Wait::No) {
+        Ok(Got::Note(Notification::FailoverComplete { has_cookie, .. })) => has_cookie,
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => false,
+    });
+    [context, second].iter().for_each(Context::close);
+}
+
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

@@ -136,8 +136,10 @@ impl Connection {
     }
 
     /// Queues a message and writes what can be written. Errors are told by `progress`. While as much as
-    /// `Limits::queued_bytes_per_link` is queued a further message means `Down(Congested)`: who sends user data looks at
-    /// [`Connection::queued`] first and waits for `Writable`. Before `Up` messages wait. Control messages to a
+    /// `Limits::queued_bytes_per_link` is queued a further message means `Down(Congested)`; on a TCP link that carries a
+    /// session, while as much as that and the longest message of user data is. Who sends user data looks at
+    /// [`Connection::queued`] first and waits for `Writable`: the difference is for what was kept and goes to a new
+    /// element at once, and for control messages behind a long message. Before `Up` messages wait. Control messages to a
     /// peer without control channel are dropped. After `Down(Closed)` sending may go on: the peer has perhaps only
     /// ended its own direction.
     pub fn send(&mut self, channel: Channel, bytes: Vec<u8>) {
@@ -613,11 +615,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_is_congestion_and_gives_back_what_was_not_begun() {
+    fn a_message_of_the_greatest_length_leaves_room_for_what_goes_with_it() {
         let limits = Limits { queued_bytes_per_link: 100_000, ..Limits::default() };
         let (mut here, mut there) = pair(Protocol::Session, &limits);
+        let longest = vec![7; limits.user_message_bytes];
+        here.connection.send(user(1), longest.clone());
+        assert!(here.connection.queued() > limits.queued_bytes_per_link);
+        here.connection.send(Channel::Asap, b"\x03\0\0\x04".to_vec());
+        run(&mut [&mut here, &mut there], |sides| sides[1].data.last().is_some_and(|d| d.0 == Channel::Asap));
+        let length: usize = there.data.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert_eq!((length, here.said("down Congested")), (longest.len() + 4, false));
+    }
+
+    #[test]
+    fn a_full_queue_is_congestion_and_gives_back_what_was_not_begun() {
+        let limits =
+            Limits { queued_bytes_per_link: 100_000, user_message_bytes: 1_600_000, ..Limits::default() };
+        let (mut here, mut there) = pair(Protocol::Session, &limits);
         let mut sent = 0u32;
-        while here.connection.queued() < limits.queued_bytes_per_link {
+        while here.connection.queued() < limits.queued_bytes_per_link + limits.user_message_bytes {
             here.connection.send(user(sent), sent.to_be_bytes().repeat(2_500));
             sent += 1;
         }

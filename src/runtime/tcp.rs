@@ -83,7 +83,10 @@ pub(super) struct Tcp {
     held: Vec<u8>,
     held_at: usize,
     outbox: Outbox,
+    /// Of bytes queued: half of it is the low-water mark.
     limit: usize,
+    /// As much queued is congestion.
+    most: usize,
     user_limit: usize,
     /// More than the low-water mark was queued.
     pressed: bool,
@@ -155,6 +158,12 @@ impl Tcp {
             held_at: 0,
             outbox,
             limit: limits.queued_bytes_per_link,
+            most: match protocol {
+                Protocol::Asap | Protocol::Enrp => limits.queued_bytes_per_link,
+                Protocol::Session | Protocol::Plain => {
+                    limits.queued_bytes_per_link.saturating_add(limits.user_message_bytes)
+                }
+            },
             user_limit: limits.user_message_bytes,
             pressed: false,
             broken: None,
@@ -508,7 +517,7 @@ impl Tcp {
         if matches!(self.stage, Stage::Ending { .. } | Stage::Over { writable: false }) {
             return;
         }
-        if self.outbox.bytes() >= self.limit {
+        if self.outbox.bytes() >= self.most {
             self.doomed = Some(LinkFailure::Congested);
         }
         if let (Decoder::Silent, Channel::User(_)) = (&self.decoder, channel) {

@@ -235,6 +235,11 @@ impl<M: Machine> Line<M> {
         self.links.iter().all(|l| l.connection.queued() == 0)
     }
 
+    /// Whether so much is queued on a link that another message might be too much for it.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.links.iter().any(|l| l.connection.queued() >= limits.queued_bytes_per_link)
+    }
+
     /// Whether there may be more to read, in memory.
     pub(super) fn has_more(&self) -> bool {
         self.more

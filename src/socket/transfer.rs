@@ -97,6 +97,10 @@ fn post(
         socket.service(inner, now);
         let line = dispatch::dispatch(socket, inner)?;
         if !taken {
+            // Who does not wait for the last byte could go on until a link is congested.
+            if line.is_full(socket.context.limits()) {
+                return Ok(None);
+            }
             match line.machine.send(now, handle, element, message.to_vec(), channel, options) {
                 Ok(_) => taken = true,
                 Err(SendRefused::Full) => return Ok(None),

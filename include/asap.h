@@ -734,9 +734,17 @@ int rsp_has_cookie(int sd);
 int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
 
 /**
- * Sets a function to be called after each failover of a user's session, when the new element is
- * reached and has the cookie, and before anything else is sent to it: the place to rebuild state by
- * messages of the program's own (RFC 5351 4.3).
+ * Sets a function to be called after each failover of a user's session: to count, to log, or to send
+ * what the new element must know beyond the cookie (RFC 5351 4.3).
+ *
+ * What the new element gets, in this order: the last cookie, first of all (RFC 5352 3.8); the messages
+ * kept for it, which are those of which the failed element was not sent a byte and those sent since it
+ * failed; what the callback sends. A message of the call within which the callback is called, or of
+ * another thread, may go before what the callback sends. A program whose first message to a new element
+ * must be its own (a login) leaves `RSP_AUTO_FAILOVER` off and sends with `ASAP_SEND_NO_FAILOVER`: then
+ * nothing is kept, messages not sent come back (SOCK_SEQPACKET), sending fails with EPIPE until the
+ * program calls `rsp_forcefailover`, and what it sends after that is the first the new element gets
+ * after the cookie.
  *
  * `sd`: a user's socket. `callback`: called within an `rsp_*` call on the descriptor, by the thread
  * that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the

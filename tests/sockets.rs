@@ -792,6 +792,10 @@ fn what_is_kept_for_the_next_element_is_bounded_and_all_of_it_arrives_in_order()
     first.close();
     let necessary = |note| matches!(note, Got::Note(Notification::FailoverNecessary { .. }));
     assert!(necessary(receive(user, PATIENCE).unwrap()));
+    let callback: socket::FailoverCallback = Arc::new(|sd, _| {
+        text(sd, "again").unwrap();
+    });
+    socket::set_failover_callback(user, Some(callback)).unwrap();
     let mut sent = 0;
     loop {
         match socket::send(user, &numbered(sent), &Outgoing::default(), Wait::No) {
@@ -807,9 +811,13 @@ fn what_is_kept_for_the_next_element_is_bounded_and_all_of_it_arrives_in_order()
     let element = begin(&second);
     let reading = std::thread::spawn(move || {
         let mut buffer = vec![0; 70_000];
-        let mut expected = 0;
-        while expected <= sent {
+        let (mut expected, mut again) = (0, false);
+        while expected <= sent || !again {
             match socket::receive(element, &mut buffer, false, PATIENCE).unwrap() {
+                Incoming::Data { bytes: 5, .. } => {
+                    assert!(expected >= sent, "what was kept goes before what the callback says");
+                    again = true;
+                }
                 Incoming::Data { bytes: 65_536, .. } => {
                     assert_eq!(number(&buffer), expected, "in order, each once");
                     expected += 1;
@@ -827,6 +835,42 @@ fn what_is_kept_for_the_next_element_is_bounded_and_all_of_it_arrives_in_order()
         Ok(other) => panic!("{other:?}"),
         Err(_) => false,
     });
+    [context, second].iter().for_each(Context::close);
+}
+
+#[test]
+fn without_automatic_failover_the_application_is_the_first_to_speak_to_the_next_element() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Login");
+    let policy = Policy::ROUND_ROBIN;
+    let (first, second, context) = (registry.context(), registry.context(), registry.context());
+    let begin = |context: &Context| {
+        let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
+        socket::register(sd, &handle, &policy, Duration::from_secs(30), None, true, PATIENCE).unwrap();
+        sd
+    };
+    let element = begin(&first);
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "login").unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "login".into()));
+    let how = Outgoing { options: asap::session::SendOptions::NO_FAILOVER, ..Outgoing::default() };
+    // More than the kernel takes: the link is full when it is lost.
+    let message = vec![b'x'; 16 << 20];
+    assert_eq!(socket::send(user, &message, &how, Wait::No).unwrap(), message.len());
+    assert_eq!(socket::send(user, b"next", &how, Wait::No).unwrap_err().errno, libc::EAGAIN);
+    socket::send(element, &[], &Outgoing { abort: true, ..to_session(1) }, PATIENCE).unwrap();
+    let necessary = |note| matches!(note, Got::Note(Notification::FailoverNecessary { .. }));
+    assert!(necessary(receive(user, PATIENCE).unwrap()));
+    assert_eq!(socket::send(user, b"next", &how, PATIENCE).unwrap_err().errno, libc::EPIPE);
+    let element = begin(&second);
+    first.close();
+    socket::force_failover(user, false, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "login again").unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "login again".into()));
     [context, second].iter().for_each(Context::close);
 }
 

@@ -225,10 +225,10 @@
  */
 #define RSP_CALL_TIMEOUT 4
 
-/** Milliseconds that `rsp_read` and `rsp_recv` wait; 0 (default): not at all; -1: as long as it takes. */
+/** Milliseconds that `rsp_read` and `rsp_recv` wait; 0: not at all; -1 (default): as long as it takes. */
 #define RSP_RECV_TIMEOUT 5
 
-/** Milliseconds that `rsp_write` and `rsp_send` wait; 0 (default): not at all; -1: as long as it takes. */
+/** Milliseconds that `rsp_write` and `rsp_send` wait; 0: not at all; -1 (default): as long as it takes. */
 #define RSP_SEND_TIMEOUT 6
 
 /**
@@ -597,13 +597,13 @@ int asap_set_log(asap_log_callback callback, int level, void *user);
  *
  * `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
  * server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
- * server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_SCTP, or 0: what works.
+ * server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, or 0: what works best.
  *
  * Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
  * loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
  * failovers. Never read(2), write(2) or close(2) it.
- * Errors: EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT, EACCES (before `rsp_initialize`), EMFILE,
- * ENFILE, ENOMEM.
+ * Errors: EACCES (before `rsp_initialize`), EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT (protocol;
+ * for IPPROTO_SCTP where there is none), EMFILE, ENFILE, ENOMEM, ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
  */
@@ -616,8 +616,8 @@ int rsp_socket(int domain, int type, int protocol);
  * IPv4, 28 for IPv6), all with the same port or port 0 (any); NULL with `count` 0: all addresses, any
  * port.
  *
- * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already, connected, count below 0 or over 64),
- * EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+ * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already; count below 0 or over 64), EISCONN,
+ * EOPNOTSUPP (more than one address over TCP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
  *
  * Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
  */
@@ -627,9 +627,10 @@ int rsp_bind(int sd, const struct sockaddr *addrs, int count);
  * Listens for sessions. A socket that is not bound is bound to all addresses and any port. May be
  * called again to change the backlog.
  *
- * `sd`: from `rsp_socket`. `backlog`: as listen(2); 0 stands for a default.
+ * `sd`: from `rsp_socket`. `backlog`: as listen(2), but without effect: as many as the system allows
+ * may wait.
  *
- * Returns 0 or -1. Errors: EBADF, EINVAL (connected), EADDRINUSE, EMFILE.
+ * Returns 0 or -1. Errors: EBADF, EISCONN, EADDRINUSE, EMFILE.
  *
  * Threads: any. Fork: not useful in the child. Since 0.1.
  */
@@ -645,11 +646,12 @@ int rsp_listen(int sd, int backlog);
  * the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
  * Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
  *
- * Returns 0, or -1: not registered, except that after ETIMEDOUT it goes on in the background.
- * Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before, connected
- * socket), ENAMETOOLONG, ETIMEDOUT (no registrar; the sentence names those tried), EACCES or EPERM
- * (refused), EEXIST (identifier taken), EPROTOTYPE (the pool has another policy or transport), ENOBUFS
- * (the registrar is full), EADDRINUSE, ENOTSUP (in a child after fork).
+ * Returns 0, or -1: nothing is registered, or, if it was registered before, all is as it was.
+ * Errors: EBADF, EFAULT, EINVAL (flags, empty handle, unknown policy, another handle than before;
+ * refused: the pool has another policy or transport, or an address is not this host's), ENAMETOOLONG,
+ * EISCONN, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT, EADDRINUSE (the
+ * identifier or port is another's), ENOSPC (the registrar is full), EACCES, EPERM (refused), ENOTSUP
+ * (in a child after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
  */
@@ -666,9 +668,10 @@ int rsp_register(int sd,
  * `sd`: a registered socket. `flags`: 0 or `DEREGF_DONTWAIT`. Blocks until a registrar has confirmed
  * (see RSP_CALL_TIMEOUT), unless `DEREGF_DONTWAIT`.
  *
- * Returns 0, or -1. After ETIMEDOUT the registration is no longer renewed and runs out by itself.
- * Errors: EBADF, EINVAL (flags), ENOTCONN (not registered), ETIMEDOUT (no registrar answered), EPERM
- * (refused), ENOTSUP (in a child after fork).
+ * Returns 0, or -1. After EHOSTUNREACH and ETIMEDOUT the registration is no longer renewed and runs
+ * out by itself; when refused it stands.
+ * Errors: EBADF, EINVAL (flags; not registered), EHOSTUNREACH, ETIMEDOUT (no registrar, or it did not
+ * answer), EACCES, EPERM (refused), ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child. RFC 5352 3.2, 6.2. Since 0.1.
  */
@@ -681,8 +684,8 @@ int rsp_deregister(int sd, int flags);
  * INT_MAX: as long as it takes.
  *
  * Returns the session's descriptor, to be closed with `rsp_close`, or -1.
- * Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EMFILE,
- * ENFILE.
+ * Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EINTR,
+ * EMFILE, ENFILE.
  *
  * Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
  */
@@ -696,10 +699,11 @@ int rsp_accept(int sd, int timeout);
  * `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
  * ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
  *
- * Returns 0, or -1: not connected.
- * Errors: EBADF, EFAULT, EINVAL (empty handle, bound or listening socket), ENAMETOOLONG, EISCONN,
- * ENOENT (no such pool), ECONNREFUSED (no element accepts), ETIMEDOUT (no registrar, or no element, in
- * time; the sentence says which and what was tried), ENOTSUP (in a child after fork).
+ * Returns 0, or -1: not connected, the socket is as it was.
+ * Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY, EOPNOTSUPP (a
+ * server's socket), ENOENT (no such pool), EHOSTUNREACH (no registrar; the sentence names those
+ * tried), ECONNREFUSED, ECONNRESET, ETIMEDOUT (what became of the last element tried), ENOTSUP (in a
+ * child after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
  */
@@ -710,7 +714,7 @@ int rsp_connect(int sd, const unsigned char *poolHandle, size_t poolHandleSize, 
  *
  * `sd`: a connected socket.
  *
- * Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN.
+ * Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN (not a user's socket).
  *
  * Threads: any. Fork: works in the child. RFC 5352 3.8. Since 0.1.
  */
@@ -726,8 +730,8 @@ int rsp_has_cookie(int sd);
  *
  * Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
  * -1: the session has no element; call it again.
- * Errors: EBADF, EINVAL (flags), ENOTCONN (never connected), ENOENT (the pool is gone), ECONNREFUSED
- * (no element accepts), ETIMEDOUT, ENOTSUP (in a child after fork).
+ * Errors: EBADF, EINVAL (flags), ENOTCONN (never connected, or ended), EOPNOTSUPP (a server's socket),
+ * ENOENT (the pool is gone), EHOSTUNREACH, ECONNREFUSED, ETIMEDOUT, ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
  */
@@ -750,7 +754,7 @@ int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
  * that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
  * callback.
  *
- * Returns 0 or -1. Errors: EBADF, EINVAL (a server's socket).
+ * Returns 0 or -1. Errors: EBADF.
  *
  * Threads: any; the callback must be fit for every thread that uses the descriptor. Fork: works in the
  * child. RFC 5351 4.3. Since 0.1.
@@ -758,7 +762,8 @@ int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
 int rsp_set_failover_callback(int sd, rsp_failover_callback callback, void *user);
 
 /**
- * Closes a descriptor: ends its sessions in order, and its registration. Does not wait for anybody.
+ * Closes a descriptor: ends its sessions in order, and its registration. Waits up to 2 s for what was
+ * sent and is not written yet.
  *
  * `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
  *
@@ -779,10 +784,10 @@ int rsp_close(int sd);
  * session. `timeout`: milliseconds to wait for room; 0 or negative: not at all; INT_MAX: as long as it
  * takes.
  *
- * Returns `dataLength`: the library has taken the message. It may be lost with its element all the
+ * Returns `dataLength`: written, or, without waiting, taken. It may be lost with its element all the
  * same: only an answer proves that it was dealt with. Otherwise -1, and nothing was taken.
- * Errors: EBADF (no such descriptor or session), EFAULT, EINVAL (flags, stream), EAGAIN (no room; the
- * descriptor becomes readable when there is), EMSGSIZE, ENOTCONN, EPIPE (the element has failed: call
+ * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (no room in time; the descriptor becomes readable when
+ * there is), EINTR, EMSGSIZE, ENOTCONN (no such session), EPIPE (the element has failed: call
  * `rsp_forcefailover`; or the session has ended).
  *
  * Threads: any. Fork: works in the child. RFC 5352 6.5. Since 0.1.
@@ -826,17 +831,18 @@ ptrdiff_t rsp_write(int fd, const char *data, size_t dataLength);
  * 5352 6.5.1, 6.5.3). The library keeps a session with each element so used; answers come by
  * `rsp_recvmsg`, with the element in `rinfo_pe_id`.
  *
- * `sd`: a SOCK_SEQPACKET socket that is not connected; it may be a server's. `poolHandle`,
+ * `sd`: a SOCK_SEQPACKET socket that is neither connected nor a server's. `poolHandle`,
  * `poolHandleSize`: the pool. `peID`: the element; 0: whichever its policy selects. `data`,
  * `dataLength`: the message. `options`: `ASAP_...` OR-ed (RFC 5352 6.5.5). `sctpPPID` to
  * `sctpTimeToLive`: as `rsp_sendmsg`. `timeout`: milliseconds to wait, for the look-up, too; 0 or
  * negative: not at all; INT_MAX: as long as it takes.
  *
- * Returns `dataLength`, or -1: nothing was taken. A message that cannot be delivered later comes back
- * with `MSG_RSERPOOL_UNDELIVERED`, if its options ask for that.
- * Errors: EBADF, EFAULT, EINVAL (handle, options unknown or in contradiction), ENAMETOOLONG, EISCONN,
- * EAGAIN, EMSGSIZE, ENOENT (no such pool or element), ETIMEDOUT (no registrar), EOPNOTSUPP
- * (SOCK_STREAM), ENOTSUP (in a child after fork).
+ * Returns `dataLength`, or -1: nothing was taken. What cannot be delivered (no such pool or element,
+ * no registrar, the element failed and the options forbid another) comes back from `rsp_recvmsg` with
+ * `MSG_RSERPOOL_UNDELIVERED`.
+ * Errors: EBADF, EFAULT, EINVAL (empty handle; options unknown or in contradiction), ENAMETOOLONG,
+ * EISCONN, EOPNOTSUPP (SOCK_STREAM, a server's socket), EAGAIN, EINTR, EMSGSIZE, ENOTSUP (in a child
+ * after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 6.5. Since 0.1.
  */
@@ -862,8 +868,8 @@ ptrdiff_t rsp_sendto_pool(int sd,
  * all; INT_MAX: as long as it takes.
  *
  * Returns `cookieSize`, or -1.
- * Errors: EBADF (descriptor), EFAULT, EINVAL (empty, no such session, a user's session), EMSGSIZE,
- * EAGAIN, EPIPE (the session has ended), EOPNOTSUPP (a plain client without control channel).
+ * Errors: EBADF, EFAULT, EINVAL (empty; a user's session), ENOTCONN (no such session), EMSGSIZE,
+ * EAGAIN, EINTR, EPIPE (the session has ended), EOPNOTSUPP (a plain client without control channel).
  *
  * Threads: any. Fork: works in the child. RFC 5352 2.2.12, 3.8. Since 0.1.
  */
@@ -883,10 +889,11 @@ ptrdiff_t rsp_send_cookie(int sd,
  * data. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
  *
  * Returns the number of bytes; a message longer than the buffer comes in pieces, the last with
- * MSG_EOR. 0 without MSG_EOR: the session has ended (SOCK_STREAM; on SOCK_SEQPACKET notifications say
- * so). -1 on failure.
- * Errors: EBADF, EFAULT, EAGAIN (nothing came), EMSGSIZE (a cookie longer than the buffer; it is still
- * there), ENOTCONN.
+ * MSG_EOR. 0 without MSG_EOR: the session has ended. -1 on failure.
+ * Errors: EBADF, EFAULT, EINVAL (length), EAGAIN (nothing came), EINTR, EMSGSIZE (a cookie, or a
+ * message that came back, is longer than the buffer; it is still there), ENOTCONN, ECONNRESET (the
+ * session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), and what else
+ * became of the connection.
  *
  * When the element fails and RSP_AUTO_FAILOVER is off, each call gives `RSERPOOL_FAILOVER_NECESSARY`
  * until `rsp_forcefailover` is called. With it on the same notification comes once, and
@@ -923,8 +930,8 @@ ptrdiff_t rsp_recvfullmsg(int sd,
  * `sd`: a socket. `buffer`, `bufferLength`: where to. `flags`: 0 or MSG_DONTWAIT.
  *
  * Returns the number of bytes, 0 at the end of the session, or -1.
- * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), ENOTCONN, EPIPE (the element has
- * failed: call `rsp_forcefailover`).
+ * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
+ * (the element has failed: call `rsp_forcefailover`).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
@@ -976,7 +983,7 @@ int rsp_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, c
  * `poolHandleSize`: room there, replaced by the handle's length; may be NULL if `poolHandle` is.
  * `identifier`: where the element's identifier goes; may be NULL.
  *
- * Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN (not registered), ENOBUFS (too little room;
+ * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (not registered), ENOBUFS (too little room;
  * `poolHandleSize` says how much it takes).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
@@ -1034,8 +1041,9 @@ int rsp_setsockopt(int sd, int level, int option, const void *value, socklen_t l
  *
  * Returns the number of elements in the list; `REAI_NONAME`: no such pool; `REAI_MEMORY`;
  * `REAI_FAMILY`: no element with IP addresses; `REAI_SYSTEM`: see errno.
- * Errors: ENOENT (with REAI_NONAME), EFAULT, EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES
- * (before `rsp_initialize`), ENOTSUP (in a child after fork).
+ * Errors: ENOENT (with REAI_NONAME), EFAULT, EINVAL, ENAMETOOLONG, EHOSTUNREACH (no registrar; the
+ * sentence names those tried), ETIMEDOUT, EACCES (before `rsp_initialize`), ENOTSUP (in a child after
+ * fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.9.1. Since 0.1.
  */
@@ -1063,7 +1071,8 @@ void rsp_freeaddrinfo(struct rsp_addrinfo *rserpoolAddrInfo);
  * Blocks until a registrar has answered, at most as long as `rsp_initialize` was told.
  *
  * Returns 0 or -1. Errors: ENOENT (no such pool), EAFNOSUPPORT (no element with IP addresses), EFAULT,
- * EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES (before `rsp_initialize`), ENOMEM, ENOTSUP.
+ * EINVAL, ENAMETOOLONG, EHOSTUNREACH (no registrar), ETIMEDOUT, EACCES (before `rsp_initialize`),
+ * ENOMEM, ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5351 4.1. Since 0.1.
  */
@@ -1115,8 +1124,8 @@ unsigned int rsp_pe_registration(const unsigned char *poolHandle,
  * `DEREGF_DONTWAIT`. Blocks until a registrar has answered, at most as long as `rsp_initialize` was
  * told.
  *
- * Returns 0, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG, ENOENT (not registered by this
- * process), and as `rsp_deregister`.
+ * Returns 0, also if it was not registered, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG,
+ * and as `rsp_deregister`.
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.2, 6.2. Since 0.1.
  */
@@ -1159,7 +1168,7 @@ int rsp_watch(const unsigned char *poolHandle, size_t poolHandleSize);
  * compiled. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
  *
  * Returns 1: `change` is written; 0: nothing has changed in that time; -1 on failure.
- * Errors: EBADF (not from `rsp_watch`), EFAULT, EINVAL (size).
+ * Errors: EBADF, EOPNOTSUPP (not from `rsp_watch`), EFAULT, EINVAL (size), EINTR.
  *
  * Threads: any; each change goes to one of them. Fork: of no use in the child. Since 0.1.
  */

@@ -27,10 +27,10 @@ fn outgoing(session: u32, ppid: u32, stream: u16, time_to_live: u32) -> Outgoing
 /// session. `timeout`: milliseconds to wait for room; 0 or negative: not at all; INT_MAX: as long as it
 /// takes.
 ///
-/// Returns `dataLength`: the library has taken the message. It may be lost with its element all the
+/// Returns `dataLength`: written, or, without waiting, taken. It may be lost with its element all the
 /// same: only an answer proves that it was dealt with. Otherwise -1, and nothing was taken.
-/// Errors: EBADF (no such descriptor or session), EFAULT, EINVAL (flags, stream), EAGAIN (no room; the
-/// descriptor becomes readable when there is), EMSGSIZE, ENOTCONN, EPIPE (the element has failed: call
+/// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (no room in time; the descriptor becomes readable when
+/// there is), EINTR, EMSGSIZE, ENOTCONN (no such session), EPIPE (the element has failed: call
 /// `rsp_forcefailover`; or the session has ended).
 ///
 /// Threads: any. Fork: works in the child. RFC 5352 6.5. Since 0.1.
@@ -117,17 +117,18 @@ pub unsafe extern "C" fn rsp_write(fd: c_int, data: *const c_char, dataLength: u
 /// 5352 6.5.1, 6.5.3). The library keeps a session with each element so used; answers come by
 /// `rsp_recvmsg`, with the element in `rinfo_pe_id`.
 ///
-/// `sd`: a SOCK_SEQPACKET socket that is not connected; it may be a server's. `poolHandle`,
+/// `sd`: a SOCK_SEQPACKET socket that is neither connected nor a server's. `poolHandle`,
 /// `poolHandleSize`: the pool. `peID`: the element; 0: whichever its policy selects. `data`,
 /// `dataLength`: the message. `options`: `ASAP_...` OR-ed (RFC 5352 6.5.5). `sctpPPID` to
 /// `sctpTimeToLive`: as `rsp_sendmsg`. `timeout`: milliseconds to wait, for the look-up, too; 0 or
 /// negative: not at all; INT_MAX: as long as it takes.
 ///
-/// Returns `dataLength`, or -1: nothing was taken. A message that cannot be delivered later comes back
-/// with `MSG_RSERPOOL_UNDELIVERED`, if its options ask for that.
-/// Errors: EBADF, EFAULT, EINVAL (handle, options unknown or in contradiction), ENAMETOOLONG, EISCONN,
-/// EAGAIN, EMSGSIZE, ENOENT (no such pool or element), ETIMEDOUT (no registrar), EOPNOTSUPP
-/// (SOCK_STREAM), ENOTSUP (in a child after fork).
+/// Returns `dataLength`, or -1: nothing was taken. What cannot be delivered (no such pool or element,
+/// no registrar, the element failed and the options forbid another) comes back from `rsp_recvmsg` with
+/// `MSG_RSERPOOL_UNDELIVERED`.
+/// Errors: EBADF, EFAULT, EINVAL (empty handle; options unknown or in contradiction), ENAMETOOLONG,
+/// EISCONN, EOPNOTSUPP (SOCK_STREAM, a server's socket), EAGAIN, EINTR, EMSGSIZE, ENOTSUP (in a child
+/// after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 6.5. Since 0.1.
 #[unsafe(no_mangle)]
@@ -174,8 +175,8 @@ pub unsafe extern "C" fn rsp_sendto_pool(
 /// all; INT_MAX: as long as it takes.
 ///
 /// Returns `cookieSize`, or -1.
-/// Errors: EBADF (descriptor), EFAULT, EINVAL (empty, no such session, a user's session), EMSGSIZE,
-/// EAGAIN, EPIPE (the session has ended), EOPNOTSUPP (a plain client without control channel).
+/// Errors: EBADF, EFAULT, EINVAL (empty; a user's session), ENOTCONN (no such session), EMSGSIZE,
+/// EAGAIN, EINTR, EPIPE (the session has ended), EOPNOTSUPP (a plain client without control channel).
 ///
 /// Threads: any. Fork: works in the child. RFC 5352 2.2.12, 3.8. Since 0.1.
 #[unsafe(no_mangle)]
@@ -288,10 +289,11 @@ unsafe fn receive(
 /// data. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
 ///
 /// Returns the number of bytes; a message longer than the buffer comes in pieces, the last with
-/// MSG_EOR. 0 without MSG_EOR: the session has ended (SOCK_STREAM; on SOCK_SEQPACKET notifications say
-/// so). -1 on failure.
-/// Errors: EBADF, EFAULT, EAGAIN (nothing came), EMSGSIZE (a cookie longer than the buffer; it is still
-/// there), ENOTCONN.
+/// MSG_EOR. 0 without MSG_EOR: the session has ended. -1 on failure.
+/// Errors: EBADF, EFAULT, EINVAL (length), EAGAIN (nothing came), EINTR, EMSGSIZE (a cookie, or a
+/// message that came back, is longer than the buffer; it is still there), ENOTCONN, ECONNRESET (the
+/// session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), and what else
+/// became of the connection.
 ///
 /// When the element fails and RSP_AUTO_FAILOVER is off, each call gives `RSERPOOL_FAILOVER_NECESSARY`
 /// until `rsp_forcefailover` is called. With it on the same notification comes once, and
@@ -362,8 +364,8 @@ fn receive_data(sd: c_int, buffer: &mut [u8], dont_wait: bool) -> Result<isize> 
 /// `sd`: a socket. `buffer`, `bufferLength`: where to. `flags`: 0 or MSG_DONTWAIT.
 ///
 /// Returns the number of bytes, 0 at the end of the session, or -1.
-/// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), ENOTCONN, EPIPE (the element has
-/// failed: call `rsp_forcefailover`).
+/// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
+/// (the element has failed: call `rsp_forcefailover`).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]

@@ -349,9 +349,9 @@ pub const RSP_CONNECT_TIMEOUT: c_int = 3;
 /// Milliseconds that `rsp_connect`, `rsp_register`, `rsp_deregister` and `rsp_forcefailover` may block;
 /// 0: as `rsp_initialize` was told.
 pub const RSP_CALL_TIMEOUT: c_int = 4;
-/// Milliseconds that `rsp_read` and `rsp_recv` wait; 0 (default): not at all; -1: as long as it takes.
+/// Milliseconds that `rsp_read` and `rsp_recv` wait; 0: not at all; -1 (default): as long as it takes.
 pub const RSP_RECV_TIMEOUT: c_int = 5;
-/// Milliseconds that `rsp_write` and `rsp_send` wait; 0 (default): not at all; -1: as long as it takes.
+/// Milliseconds that `rsp_write` and `rsp_send` wait; 0: not at all; -1 (default): as long as it takes.
 pub const RSP_SEND_TIMEOUT: c_int = 6;
 /// 1: send a business card (RFC 5352 3.9) also to peers that have not shown that they know such;
 /// default 0.

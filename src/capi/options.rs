@@ -154,7 +154,7 @@ unsafe fn name(
 /// `poolHandleSize`: room there, replaced by the handle's length; may be NULL if `poolHandle` is.
 /// `identifier`: where the element's identifier goes; may be NULL.
 ///
-/// Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN (not registered), ENOBUFS (too little room;
+/// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (not registered), ENOBUFS (too little room;
 /// `poolHandleSize` says how much it takes).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.

@@ -113,8 +113,9 @@ fn free_list(mut node: *mut rsp_addrinfo) {
 ///
 /// Returns the number of elements in the list; `REAI_NONAME`: no such pool; `REAI_MEMORY`;
 /// `REAI_FAMILY`: no element with IP addresses; `REAI_SYSTEM`: see errno.
-/// Errors: ENOENT (with REAI_NONAME), EFAULT, EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES
-/// (before `rsp_initialize`), ENOTSUP (in a child after fork).
+/// Errors: ENOENT (with REAI_NONAME), EFAULT, EINVAL, ENAMETOOLONG, EHOSTUNREACH (no registrar; the
+/// sentence names those tried), ETIMEDOUT, EACCES (before `rsp_initialize`), ENOTSUP (in a child after
+/// fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.9.1. Since 0.1.
 #[unsafe(no_mangle)]
@@ -183,7 +184,8 @@ pub unsafe extern "C" fn rsp_freeaddrinfo(rserpoolAddrInfo: *mut rsp_addrinfo) {
 /// Blocks until a registrar has answered, at most as long as `rsp_initialize` was told.
 ///
 /// Returns 0 or -1. Errors: ENOENT (no such pool), EAFNOSUPPORT (no element with IP addresses), EFAULT,
-/// EINVAL, ENAMETOOLONG, ETIMEDOUT (no registrar), EACCES (before `rsp_initialize`), ENOMEM, ENOTSUP.
+/// EINVAL, ENAMETOOLONG, EHOSTUNREACH (no registrar), ETIMEDOUT, EACCES (before `rsp_initialize`),
+/// ENOMEM, ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5351 4.1. Since 0.1.
 #[unsafe(no_mangle)]
@@ -354,8 +356,8 @@ fn flag_wait(flags: c_int, dont_wait: c_int) -> Result<Wait> {
 /// `DEREGF_DONTWAIT`. Blocks until a registrar has answered, at most as long as `rsp_initialize` was
 /// told.
 ///
-/// Returns 0, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG, ENOENT (not registered by this
-/// process), and as `rsp_deregister`.
+/// Returns 0, also if it was not registered, or (unsigned int)-1. Errors: EFAULT, EINVAL, ENAMETOOLONG,
+/// and as `rsp_deregister`.
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.2, 6.2. Since 0.1.
 #[unsafe(no_mangle)]
@@ -422,7 +424,7 @@ pub unsafe extern "C" fn rsp_watch(poolHandle: *const c_uchar, poolHandleSize: u
 /// compiled. `timeout`: milliseconds to wait; 0 or negative: not at all; INT_MAX: as long as it takes.
 ///
 /// Returns 1: `change` is written; 0: nothing has changed in that time; -1 on failure.
-/// Errors: EBADF (not from `rsp_watch`), EFAULT, EINVAL (size).
+/// Errors: EBADF, EOPNOTSUPP (not from `rsp_watch`), EFAULT, EINVAL (size), EINTR.
 ///
 /// Threads: any; each change goes to one of them. Fork: of no use in the child. Since 0.1.
 #[unsafe(no_mangle)]

@@ -18,24 +18,18 @@ const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
 ///
 /// `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
 /// server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
-/// server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_SCTP, or 0: what works.
+/// server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, or 0: what works best.
 ///
 /// Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
 /// loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
 /// failovers. Never read(2), write(2) or close(2) it.
-/// Errors: EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT, EACCES (before `rsp_initialize`), EMFILE,
-/// ENFILE, ENOMEM.
+/// Errors: EACCES (before `rsp_initialize`), EAFNOSUPPORT, EINVAL (type), EPROTONOSUPPORT (protocol;
+/// for IPPROTO_SCTP where there is none), EMFILE, ENFILE, ENOMEM, ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c_int {
     guard(|| {
-        if ![libc::AF_UNSPEC, libc::AF_INET, libc::AF_INET6].contains(&domain) {
-            return error(
-                libc::EAFNOSUPPORT,
-                format!("domain {domain} is none of AF_INET, AF_INET6 and 0 (both)"),
-            );
-        }
         // The kernel's socket flags are what we do anyway.
         let kind = match r#type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
             libc::SOCK_SEQPACKET | libc::SOCK_DGRAM => Kind::SeqPacket,
@@ -47,12 +41,6 @@ pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c
                 );
             }
         };
-        if ![0, libc::IPPROTO_TCP, libc::IPPROTO_SCTP].contains(&protocol) {
-            return error(
-                libc::EPROTONOSUPPORT,
-                format!("protocol {protocol} is none of IPPROTO_TCP, IPPROTO_SCTP and 0"),
-            );
-        }
         socket::socket(domain, kind, protocol)
     })
 }
@@ -63,8 +51,8 @@ pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c
 /// IPv4, 28 for IPv6), all with the same port or port 0 (any); NULL with `count` 0: all addresses, any
 /// port.
 ///
-/// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already, connected, count below 0 or over 64),
-/// EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+/// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already; count below 0 or over 64), EISCONN,
+/// EOPNOTSUPP (more than one address over TCP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
 ///
 /// Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
 #[unsafe(no_mangle)]
@@ -84,9 +72,10 @@ pub unsafe extern "C" fn rsp_bind(sd: c_int, addrs: *const libc::sockaddr, count
 /// Listens for sessions. A socket that is not bound is bound to all addresses and any port. May be
 /// called again to change the backlog.
 ///
-/// `sd`: from `rsp_socket`. `backlog`: as listen(2); 0 stands for a default.
+/// `sd`: from `rsp_socket`. `backlog`: as listen(2), but without effect: as many as the system allows
+/// may wait.
 ///
-/// Returns 0 or -1. Errors: EBADF, EINVAL (connected), EADDRINUSE, EMFILE.
+/// Returns 0 or -1. Errors: EBADF, EISCONN, EADDRINUSE, EMFILE.
 ///
 /// Threads: any. Fork: not useful in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -103,11 +92,12 @@ pub extern "C" fn rsp_listen(sd: c_int, backlog: c_int) -> c_int {
 /// the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
 /// Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
 ///
-/// Returns 0, or -1: not registered, except that after ETIMEDOUT it goes on in the background.
-/// Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before, connected
-/// socket), ENAMETOOLONG, ETIMEDOUT (no registrar; the sentence names those tried), EACCES or EPERM
-/// (refused), EEXIST (identifier taken), EPROTOTYPE (the pool has another policy or transport), ENOBUFS
-/// (the registrar is full), EADDRINUSE, ENOTSUP (in a child after fork).
+/// Returns 0, or -1: nothing is registered, or, if it was registered before, all is as it was.
+/// Errors: EBADF, EFAULT, EINVAL (flags, empty handle, unknown policy, another handle than before;
+/// refused: the pool has another policy or transport, or an address is not this host's), ENAMETOOLONG,
+/// EISCONN, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT, EADDRINUSE (the
+/// identifier or port is another's), ENOSPC (the registrar is full), EACCES, EPERM (refused), ENOTSUP
+/// (in a child after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
 #[unsafe(no_mangle)]
@@ -144,9 +134,10 @@ pub unsafe extern "C" fn rsp_register(
 /// `sd`: a registered socket. `flags`: 0 or `DEREGF_DONTWAIT`. Blocks until a registrar has confirmed
 /// (see RSP_CALL_TIMEOUT), unless `DEREGF_DONTWAIT`.
 ///
-/// Returns 0, or -1. After ETIMEDOUT the registration is no longer renewed and runs out by itself.
-/// Errors: EBADF, EINVAL (flags), ENOTCONN (not registered), ETIMEDOUT (no registrar answered), EPERM
-/// (refused), ENOTSUP (in a child after fork).
+/// Returns 0, or -1. After EHOSTUNREACH and ETIMEDOUT the registration is no longer renewed and runs
+/// out by itself; when refused it stands.
+/// Errors: EBADF, EINVAL (flags; not registered), EHOSTUNREACH, ETIMEDOUT (no registrar, or it did not
+/// answer), EACCES, EPERM (refused), ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child. RFC 5352 3.2, 6.2. Since 0.1.
 #[unsafe(no_mangle)]
@@ -167,8 +158,8 @@ pub extern "C" fn rsp_deregister(sd: c_int, flags: c_int) -> c_int {
 /// INT_MAX: as long as it takes.
 ///
 /// Returns the session's descriptor, to be closed with `rsp_close`, or -1.
-/// Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EMFILE,
-/// ENFILE.
+/// Errors: EBADF, EAGAIN (none has come), EINVAL (not listening), EOPNOTSUPP (SOCK_SEQPACKET), EINTR,
+/// EMFILE, ENFILE.
 ///
 /// Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -183,10 +174,11 @@ pub extern "C" fn rsp_accept(sd: c_int, timeout: c_int) -> c_int {
 /// `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
 /// ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
 ///
-/// Returns 0, or -1: not connected.
-/// Errors: EBADF, EFAULT, EINVAL (empty handle, bound or listening socket), ENAMETOOLONG, EISCONN,
-/// ENOENT (no such pool), ECONNREFUSED (no element accepts), ETIMEDOUT (no registrar, or no element, in
-/// time; the sentence says which and what was tried), ENOTSUP (in a child after fork).
+/// Returns 0, or -1: not connected, the socket is as it was.
+/// Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY, EOPNOTSUPP (a
+/// server's socket), ENOENT (no such pool), EHOSTUNREACH (no registrar; the sentence names those
+/// tried), ECONNREFUSED, ECONNRESET, ETIMEDOUT (what became of the last element tried), ENOTSUP (in a
+/// child after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
 #[unsafe(no_mangle)]
@@ -208,7 +200,7 @@ pub unsafe extern "C" fn rsp_connect(
 ///
 /// `sd`: a connected socket.
 ///
-/// Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN.
+/// Returns 1 or 0, or -1. Errors: EBADF, ENOTCONN (not a user's socket).
 ///
 /// Threads: any. Fork: works in the child. RFC 5352 3.8. Since 0.1.
 #[unsafe(no_mangle)]
@@ -225,8 +217,8 @@ pub extern "C" fn rsp_has_cookie(sd: c_int) -> c_int {
 ///
 /// Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
 /// -1: the session has no element; call it again.
-/// Errors: EBADF, EINVAL (flags), ENOTCONN (never connected), ENOENT (the pool is gone), ECONNREFUSED
-/// (no element accepts), ETIMEDOUT, ENOTSUP (in a child after fork).
+/// Errors: EBADF, EINVAL (flags), ENOTCONN (never connected, or ended), EOPNOTSUPP (a server's socket),
+/// ENOENT (the pool is gone), EHOSTUNREACH, ECONNREFUSED, ETIMEDOUT, ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
 #[unsafe(no_mangle)]
@@ -257,7 +249,7 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
 /// that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
 /// callback.
 ///
-/// Returns 0 or -1. Errors: EBADF, EINVAL (a server's socket).
+/// Returns 0 or -1. Errors: EBADF.
 ///
 /// Threads: any; the callback must be fit for every thread that uses the descriptor. Fork: works in the
 /// child. RFC 5351 4.3. Since 0.1.
@@ -298,7 +290,8 @@ pub unsafe extern "C" fn rsp_set_failover_callback(
     })
 }
 
-/// Closes a descriptor: ends its sessions in order, and its registration. Does not wait for anybody.
+/// Closes a descriptor: ends its sessions in order, and its registration. Waits up to 2 s for what was
+/// sent and is not written yet.
 ///
 /// `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
 ///

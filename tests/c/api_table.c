@@ -18,9 +18,9 @@
 #define ANY LONG_MIN        /* some descriptor or count: not negative */
 #define UINT_FAILED 0xffffffffL
 
-enum event { NONE, ADD, REMOVE, SHUTDOWN, NECESSARY, COMPLETE, DATA, ECHO, END, FAILURE };
+enum event { NONE, ADD, REMOVE, SHUTDOWN, NECESSARY, COMPLETE, DATA, ECHO, UNDELIVERED, END, FAILURE };
 static const char *const event_names[] = {"nothing",   "ADD",      "REMOVE", "SHUTDOWN", "NECESSARY",
-                                          "COMPLETE", "data",     "cookie echo", "end", "failure"};
+                                          "COMPLETE", "data",     "cookie echo", "undelivered", "end", "failure"};
 
 static int rows, failing_rows, bad_rows;
 
@@ -36,6 +36,9 @@ static enum event next_event(int sd, int timeout) {
     }
     if (flags & MSG_RSERPOOL_COOKIE_ECHO) {
         return ECHO;
+    }
+    if (flags & MSG_RSERPOOL_UNDELIVERED) {
+        return UNDELIVERED;
     }
     if (!(flags & MSG_RSERPOOL_NOTIFICATION)) {
         return got == 0 && !(flags & MSG_EOR) ? END : DATA;
@@ -338,6 +341,19 @@ static void element_and_user(void) {
     ROW(rsp_read(user, buffer, sizeof(buffer)), -1, EAGAIN);
     ROW(rsp_recv(user, buffer, sizeof(buffer), MSG_DONTWAIT), -1, EAGAIN);
     EVENT_ROW(rsp_sendmsg(user, "quit", 4, 0, 0, 0, 0, 0, 0, 1000), 4, 0, user, SHUTDOWN);
+    ROW(rsp_close(user), 0, 0);
+
+    /* message by message, without connection */
+    KEEP(user, rsp_socket(0, SOCK_SEQPACKET, 0));
+    ROW(rsp_sendto_pool(user, POOL, 0, "x", 1, ASAP_SEND_FAILOVER | ASAP_SEND_NO_FAILOVER, 0, 0, 0, 0), -1, EINVAL);
+    EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "one", 3, ASAP_USE_DEFAULT, htonl(5), 1, 0, 5000), 3, 0, user, DATA);
+    EVENT_ROW(rsp_sendto_pool(user, POOL, id, "two", 3, ASAP_SEND_NO_FAILOVER, 0, 0, 0, 5000), 3, 0, user, DATA);
+    EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "three", 5, ASAP_SEND_TO_LAST, 0, 0, 0, 5000), 5, 0, user, DATA);
+    EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "all", 3, ASAP_SEND_TO_ALL, 0, 0, 0, 5000), 3, 0, user, DATA);
+    EVENT_ROW(rsp_sendto_pool(user, (const unsigned char *)"NoSuchPool", 10, 0, "four", 4, ASAP_SEND_NO_FAILOVER, 0, 0, 0, 5000), 4,
+              0, user, UNDELIVERED);
+    ROW(rsp_sendmsg(user, "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, ENOTCONN);
+    ROW(rsp_sendto_pool(sd, POOL, 0, "x", 1, 0, 0, 0, 0, 0), -1, EOPNOTSUPP);
     ROW(rsp_close(user), 0, 0);
 
     /* a session that is broken off */

@@ -190,7 +190,8 @@ pub struct Limits {
     pub links: usize,
     /// Links open at once from one address; loopback is exempt.
     pub links_per_address: usize,
-    /// Bytes waiting to be sent on one link before it is closed as congested.
+    /// Bytes waiting to be sent on one link before it is closed as congested. For user data the bound at which senders
+    /// are made to wait; a TCP link with a session is closed only beyond this and `user_message_bytes` together.
     pub queued_bytes_per_link: usize,
     /// The longest message of user data, in bytes.
     pub user_message_bytes: usize,

@@ -267,6 +267,12 @@ fn echo_goes_on_at_another_server() {
     servers.remove(&second).expect("the other").terminate();
 }
 
+/// What a line of `name=number` words says.
+fn numbers(summary: &str) -> BTreeMap<String, f64> {
+    let words = summary.split_whitespace().filter_map(|word| word.split_once('='));
+    words.map(|(name, value)| (name.to_string(), value.parse().expect("a number"))).collect()
+}
+
 /// Runs the stateful client and kills the server it is on again and again; what its summary says.
 fn stateful(programs: &Programs, requests: u32, kills: u32, wrap: &[&str]) -> BTreeMap<String, f64> {
     let (_registrar, address) = registrar();
@@ -300,8 +306,7 @@ fn stateful(programs: &Programs, requests: u32, kills: u32, wrap: &[&str]) -> BT
     client.ends_well();
     let summary = summary.expect("a summary");
     println!("{summary}");
-    let numbers = summary.split_whitespace().filter_map(|word| word.split_once('='));
-    numbers.map(|(name, value)| (name.to_string(), value.parse().expect("a number"))).collect()
+    numbers(&summary)
 }
 
 #[test]
@@ -314,6 +319,25 @@ fn state_in_the_cookie_survives_every_kill() {
         assert_eq!(summary["answered"], 2000.0);
         assert_eq!(summary["lost"] + summary["wrong"], 0.0);
         assert!(summary["failovers"] >= 10.0, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_request_is_processed_once_whether_its_cookie_left_or_not() {
+    let programs = Programs::new(GCC);
+    for (death, replayed) in [("before", 0.0), ("after", 1.0)] {
+        let (_registrar, address) = registrar();
+        let (_, mut dying) = server(&programs.path("dying_server"), &[death], &address);
+        let arguments = ["-machine", "-requests=10"];
+        let mut client = Program::start(&programs.path("stateful_client"), &arguments, &address);
+        // It is alone in the pool until it is dead: the client waits for the other.
+        assert!(dying.ended().success());
+        let (_, _other) = server(&programs.path("stateful_server"), &[], &address);
+        let summary = numbers(&client.expect("summary "));
+        client.ends_well();
+        assert_eq!(summary["answered"], 10.0);
+        assert_eq!(summary["lost"] + summary["wrong"], 0.0);
+        assert_eq!((summary["failovers"], summary["replayed"]), (1.0, replayed), "{death}: {summary:?}");
     }
 }
 

@@ -237,6 +237,12 @@
  */
 #define RSP_UNASKED_BUSINESS_CARD 7
 
+/**
+ * Milliseconds after which a pool element ends the session of a user over UDP from which nothing comes any more, at least
+ * 1; default 120000.
+ */
+#define RSP_IDLE_TIMEOUT 8
+
 /** The element is in the pool: told for each element found there first, then for each that comes. */
 #define RSP_POOL_ADDED 1
 
@@ -597,7 +603,10 @@ int asap_set_log(asap_log_callback callback, int level, void *user);
  *
  * `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
  * server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
- * server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, or 0: what works best.
+ * server calls `rsp_accept`). `protocol`: what a server's sessions are carried by: IPPROTO_TCP,
+ * IPPROTO_SCTP, or 0: what works best; IPPROTO_UDP: datagrams, SOCK_SEQPACKET only: nothing is sent
+ * again that gets lost, there are no cookies, and a session ends when its user is silent for
+ * RSP_IDLE_TIMEOUT. A client takes what the server it connects to has.
  *
  * Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
  * loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
@@ -617,11 +626,13 @@ int rsp_socket(int domain, int type, int protocol);
  * port.
  *
  * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already; count below 0 or over 64), EISCONN,
- * EOPNOTSUPP (more than one address over TCP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+ * EOPNOTSUPP (more than one address over TCP or UDP; SOCK_STREAM over UDP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
  *
  * Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
  */
-int rsp_bind(int sd, const struct sockaddr *addrs, int count);
+int rsp_bind(int sd,
+             const struct sockaddr *addrs,
+             int count);
 
 /**
  * Listens for sessions. A socket that is not bound is bound to all addresses and any port. May be
@@ -788,7 +799,8 @@ int rsp_close(int sd);
  * same: only an answer proves that it was dealt with. Otherwise -1, and nothing was taken.
  * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (no room in time; the descriptor becomes readable when
  * there is), EINTR, EMSGSIZE, ENOTCONN (no such session), EPIPE (the element has failed: call
- * `rsp_forcefailover`; or the session has ended).
+ * `rsp_forcefailover`; or the session has ended), ECOMM (SOCK_STREAM: earlier messages did not get
+ * there; told once).
  *
  * Threads: any. Fork: works in the child. RFC 5352 6.5. Since 0.1.
  */
@@ -892,8 +904,14 @@ ptrdiff_t rsp_send_cookie(int sd,
  * MSG_EOR. 0 without MSG_EOR: the session has ended. -1 on failure.
  * Errors: EBADF, EFAULT, EINVAL (length), EAGAIN (nothing came), EINTR, EMSGSIZE (a cookie, or a
  * message that came back, is longer than the buffer; it is still there), ENOTCONN, ECONNRESET (the
- * session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), and what else
- * became of the connection.
+ * session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), ECOMM
+ * (SOCK_STREAM: messages sent earlier did not get there; told once), and what else became of the
+ * connection.
+ *
+ * A server sees in `rinfo_pe_id` which element its user is itself, if any: a program that has
+ * registered a socket of its own is named by it, by the one registered first if there are several. That
+ * is what the user says of itself, checked only against its address; over UDP it is found by address and
+ * port, in the pools known, and not before the first message.
  *
  * When the element fails and RSP_AUTO_FAILOVER is off, each call gives `RSERPOOL_FAILOVER_NECESSARY`
  * until `rsp_forcefailover` is called. With it on the same notification comes once, and
@@ -931,7 +949,8 @@ ptrdiff_t rsp_recvfullmsg(int sd,
  *
  * Returns the number of bytes, 0 at the end of the session, or -1.
  * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
- * (the element has failed: call `rsp_forcefailover`).
+ * (the element has failed: call `rsp_forcefailover`), ECOMM (SOCK_STREAM: messages sent earlier did
+ * not get there; told once).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
@@ -993,7 +1012,8 @@ int rsp_getsockname(int sd, unsigned char *poolHandle, size_t *poolHandleSize, u
 /**
  * The pool and element that a user is connected to.
  *
- * `sd`: a connected socket. The others: as `rsp_getsockname`; the identifier is 0 while the session
+ * `sd`: a connected socket, or one from `rsp_accept`: then it is the pool and element that the user is
+ * itself, if that is known. The others: as `rsp_getsockname`; the identifier is 0 while the session
  * has no element.
  *
  * Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN, ENOBUFS (too little room; `poolHandleSize` says

@@ -1164,7 +1164,8 @@ fn large_messages_stay_whole_and_plain_clients_are_served() {
         ppid: 0x1234_5678,
         stream: 3,
         session: 1,
-        from: None,
+        // The user's context is the element's, too.
+        from: Some(socket::local_name(element).unwrap().1),
         end_of_record: true,
     };
     assert_eq!(socket::receive(element, &mut buffer, false, PATIENCE).unwrap(), expected);
@@ -1224,4 +1225,447 @@ fn processor_time() -> Duration {
     // SAFETY: `time` outlives the call.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn udp_element(context: &Context, handle: &PoolHandle, id: PeId) -> RawFd {
+    let sd = context.socket(0, Kind::SeqPacket, libc::IPPROTO_UDP).unwrap();
+    let renewal = Duration::from_secs(30);
+    socket::register(sd, handle, &Policy::ROUND_ROBIN, renewal, Some(id), true, PATIENCE).unwrap();
+    sd
+}
+
+#[test]
+fn an_element_serves_users_over_udp_and_ends_idle_sessions() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Datagrams");
+    let context = registry.context();
+    let element = udp_element(&context, &handle, PeId(7));
+    let found = context.resolve(&handle, None, Duration::ZERO, PATIENCE).unwrap();
+    let port = socket::local_address(element).unwrap().port();
+    let transport = TransportAddress::Udp { port, address: "127.0.0.1".parse().unwrap() };
+    assert_eq!(found[0].user_transport, transport);
+    let users: Vec<RawFd> = (0..3)
+        .map(|n| {
+            let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+            socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+            assert_eq!(socket::peer_name(user).unwrap().1, Some(PeId(7)));
+            text(user, &format!("from {n}")).unwrap();
+            let session = n + 1;
+            assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session }));
+            assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(session, format!("from {n}")));
+            user
+        })
+        .collect();
+    for (n, user) in (1..).zip(&users) {
+        socket::send(element, format!("to {n}").as_bytes(), &to_session(n), PATIENCE).unwrap();
+        assert_eq!(reply(*user), format!("to {n}"));
+        text(*user, "again").unwrap();
+        assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(n, "again".into()));
+    }
+    let e = socket::send_cookie(element, b"state", 1, PATIENCE).unwrap_err();
+    assert_eq!(e.errno, libc::EOPNOTSUPP, "{}", e.what);
+    // A datagram that is too long is given back, and the session lives on.
+    socket::send(element, &[0; 65_536], &to_session(2), PATIENCE).unwrap();
+    let mut buffer = vec![0; 70_000];
+    match socket::receive(element, &mut buffer, false, PATIENCE).unwrap() {
+        Incoming::Undelivered { bytes: 65_536, session: 2, .. } => {}
+        other => panic!("{other:?}"),
+    }
+    let mut options = socket::socket_options(element).unwrap();
+    options.idle_timeout = Duration::from_millis(200);
+    socket::set_socket_options(element, &options).unwrap();
+    let mut removed = Vec::new();
+    while removed.len() < 3 {
+        match receive(element, PATIENCE).unwrap() {
+            Got::Note(Notification::SessionRemove { session }) => removed.push(session),
+            other => panic!("{other:?}"),
+        }
+    }
+    removed.sort_unstable();
+    assert_eq!(removed, [1, 2, 3]);
+    text(users[1], "back").unwrap();
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+    assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "back".into()));
+    let stream = context.socket(0, Kind::Stream, libc::IPPROTO_UDP).unwrap();
+    assert_eq!(socket::listen(stream, 5).unwrap_err().errno, libc::EOPNOTSUPP);
+    context.close();
+}
+
+#[test]
+fn answers_over_udp_leave_from_the_address_that_was_asked() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let context = registry.context();
+    for domain in [libc::AF_INET, 0] {
+        let element = context.socket(domain, Kind::SeqPacket, libc::IPPROTO_UDP).unwrap();
+        socket::listen(element, 5).unwrap();
+        let port = socket::local_address(element).unwrap().port();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.connect(("127.0.0.99", port)).unwrap();
+        client.send(b"hello").unwrap();
+        assert_eq!(receive(element, PATIENCE).unwrap(), Got::Note(Notification::SessionAdd { session: 1 }));
+        assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(1, "hello".into()));
+        socket::send(element, b"world", &to_session(1), PATIENCE).unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(client.recv(&mut buffer).unwrap(), 5);
+        if domain == 0 {
+            let Ok(client) = std::net::UdpSocket::bind("[::1]:0") else { continue };
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.connect(("::1", port)).unwrap();
+            client.send(b"six").unwrap();
+            let added = Got::Note(Notification::SessionAdd { session: 2 });
+            assert_eq!(receive(element, PATIENCE).unwrap(), added);
+            assert_eq!(receive(element, PATIENCE).unwrap(), Got::Text(2, "six".into()));
+            socket::send(element, b"sixth", &to_session(2), PATIENCE).unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 5);
+        }
+    }
+    context.close();
+}
+
+/// Asks until there is an answer: datagrams to an element that has just gone are lost.
+fn ask(user: RawFd, question: &str) -> String {
+    let start = Instant::now();
+    loop {
+        let _ = text(user, question);
+        let pause = Instant::now();
+        while pause.elapsed() < Duration::from_millis(100) {
+            if let Ok(Got::Text(_, answer)) = receive(user, SHORT) {
+                return answer;
+            }
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "no answer");
+    }
+}
+
+#[test]
+fn a_user_over_udp_moves_on_when_its_element_is_gone_or_silent() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Unconnected");
+    let contexts = [registry.context(), registry.context(), registry.context()];
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut servers = Vec::new();
+    for (id, context) in (1u32..).zip(&contexts) {
+        let sd = udp_element(context, &handle, PeId(id));
+        let (told, silent) = (stop.clone(), Arc::new(AtomicBool::new(false)));
+        let hushed = silent.clone();
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::SeqCst) {
+                match receive(sd, SHORT) {
+                    Ok(Got::Text(session, _)) if !hushed.load(Ordering::SeqCst) => {
+                        let _ = socket::send(sd, id.to_string().as_bytes(), &to_session(session), PATIENCE);
+                    }
+                    Ok(_) => {}
+                    Err(e) if e.errno == libc::EBADF => return,
+                    Err(_) => {}
+                }
+            }
+        });
+        servers.push((sd, silent, thread));
+    }
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    automatic(user);
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let first: usize = ask(user, "?").parse().unwrap();
+    // Its socket is closed: the next datagram is refused.
+    let start = Instant::now();
+    contexts[first - 1].close();
+    let second: usize = ask(user, "?").parse().unwrap();
+    println!("gone: answered by another after {:?}", start.elapsed());
+    assert_ne!(first, second);
+    // Its socket is there, but it has left the pool and says nothing.
+    servers[second - 1].1.store(true, Ordering::SeqCst);
+    let start = Instant::now();
+    socket::deregister(servers[second - 1].0, PATIENCE).unwrap();
+    let third: usize = ask(user, "?").parse().unwrap();
+    println!("silent: answered by another after {:?}", start.elapsed());
+    assert!(third != first && third != second);
+    stop.store(true, Ordering::SeqCst);
+    for (_, _, thread) in servers {
+        thread.join().unwrap();
+    }
+    context.close();
+    for context in &contexts {
+        context.close();
+    }
+}
+
+/// The next data of an element, with the element it came from.
+fn data_from(sd: RawFd) -> (String, Option<PeId>) {
+    let mut buffer = vec![0; 1000];
+    loop {
+        match socket::receive(sd, &mut buffer, false, PATIENCE).unwrap() {
+            Incoming::Data { bytes, from, .. } => {
+                return (String::from_utf8_lossy(&buffer[..bytes]).into_owned(), from);
+            }
+            Incoming::Notification(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_user_that_is_an_element_is_named_to_those_it_talks_to() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let (front, back) = (pool("Front"), pool("Back"));
+    let renewal = Duration::from_secs(30);
+    let behind = registry.context();
+    let many = behind.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::register(many, &back, &Policy::ROUND_ROBIN, renewal, None, true, PATIENCE).unwrap();
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(user, &back, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "anonymous").unwrap();
+    assert_eq!(data_from(many), ("anonymous".into(), None));
+    // The card goes out as soon as the user is an element, in the middle of the session.
+    let element = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::register(element, &front, &Policy::ROUND_ROBIN, renewal, Some(PeId(9)), true, PATIENCE).unwrap();
+    until("the user is named", || {
+        text(user, "named").unwrap();
+        data_from(many).1 == Some(PeId(9))
+    });
+    // A new session is named from the first message on.
+    let second = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    socket::connect(second, &back, Duration::ZERO, PATIENCE).unwrap();
+    text(second, "first").unwrap();
+    assert_eq!(data_from(many), ("first".into(), Some(PeId(9))));
+    // So is the sender of single messages.
+    let single = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    let how = Outgoing { to: Some((back.clone(), None)), ..Outgoing::default() };
+    socket::send(single, b"single", &how, PATIENCE).unwrap();
+    // Until the pool is resolved and the element reached, its calls carry the message on.
+    until("the message is there", || receive(single, SHORT).is_err() && readable(many, Duration::ZERO));
+    assert_eq!(data_from(many), ("single".into(), Some(PeId(9))));
+    // An accepted session tells pool and element.
+    let streams = pool("Streams");
+    let listener = behind.socket(0, Kind::Stream, 0).unwrap();
+    socket::register(listener, &streams, &Policy::ROUND_ROBIN, renewal, None, true, PATIENCE).unwrap();
+    let stream = context.socket(0, Kind::Stream, 0).unwrap();
+    let accepting = std::thread::spawn(move || socket::accept(listener, PATIENCE).unwrap());
+    socket::connect(stream, &streams, Duration::ZERO, PATIENCE).unwrap();
+    let accepted = accepting.join().unwrap();
+    text(stream, "stream").unwrap();
+    assert_eq!(data_from(accepted), ("stream".into(), Some(PeId(9))));
+    assert_eq!(socket::peer_name(accepted).unwrap(), (front.clone(), Some(PeId(9))));
+    // TO_ALL leaves out the sender.
+    let everyone = Outgoing {
+        to: Some((front.clone(), None)),
+        options: asap::session::SendOptions::TO_ALL,
+        ..Outgoing::default()
+    };
+    socket::send(single, b"others", &everyone, PATIENCE).unwrap();
+    let to_all = Outgoing {
+        options: asap::session::SendOptions::TO_ALL | asap::session::SendOptions::TO_SELF,
+        ..everyone
+    };
+    socket::send(single, b"all", &to_all, PATIENCE).unwrap();
+    until("the message is there", || receive(single, SHORT).is_err() && readable(element, Duration::ZERO));
+    assert_eq!(data_from(element), ("all".into(), Some(PeId(9))));
+    context.close();
+    behind.close();
+}
+
+#[test]
+fn a_sender_over_udp_is_named_by_its_address() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Mapped");
+    let context = registry.context();
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = peer.local_addr().unwrap();
+    let other = asap::types::PoolElement {
+        id: PeId(55),
+        home: None,
+        life: asap::types::RegistrationLife::Seconds(30),
+        user_transport: TransportAddress::Udp { port: at.port(), address: at.ip() },
+        policy: Policy::ROUND_ROBIN,
+        asap_transport: None,
+        capabilities: None,
+    };
+    context.register_element(&handle, other, PATIENCE).unwrap();
+    let element = udp_element(&context, &handle, PeId(1));
+    let port = socket::local_address(element).unwrap().port();
+    context.resolve(&handle, None, Duration::ZERO, PATIENCE).unwrap();
+    until("the sender is named", || {
+        peer.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        data_from(element) == ("hello".into(), Some(PeId(55)))
+    });
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..3 {
+        stranger.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        assert_eq!(data_from(element), ("hello".into(), None));
+    }
+    context.close();
+}
+
+#[test]
+fn elements_tell_their_users_of_a_changed_failover_order() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Cards");
+    let renewal = Duration::from_secs(30);
+    let register = |context: &Context, kind, id| {
+        let sd = context.socket(libc::AF_INET, kind, 0).unwrap();
+        socket::register(sd, &handle, &Policy::ROUND_ROBIN, renewal, Some(PeId(id)), true, PATIENCE).unwrap();
+        sd
+    };
+    let context = registry.context();
+    let (many, listener) = (register(&context, Kind::SeqPacket, 1), register(&context, Kind::Stream, 2));
+    // Servers that do nothing but wait for what comes.
+    let serving = std::thread::spawn(move || while receive(many, Wait::Forever).is_ok() {});
+    let accepting = std::thread::spawn(move || {
+        let accepted = socket::accept(listener, Wait::Forever).unwrap();
+        while receive(accepted, Wait::Forever).is_ok() {}
+    });
+    use asap::machine::{Channel, Destination};
+    use asap::runtime::link::{Connection, LinkEvent};
+    let limits = Limits::default();
+    let mut users: Vec<(Connection, Vec<u32>)> = [many, listener]
+        .into_iter()
+        .map(|sd| {
+            let to = Destination {
+                kind: LinkKind::Tcp,
+                protocol: Protocol::Session,
+                port: socket::local_address(sd).unwrap().port(),
+                addresses: asap::types::Addresses::from(std::net::IpAddr::from([127, 0, 0, 1])),
+            };
+            (Connection::connect(asap::runtime::now(), &to, &limits).unwrap(), Vec::new())
+        })
+        .collect();
+    let mut expect = |what: &str, orders: [&[u32]; 2]| {
+        until(what, || {
+            for (connection, order) in &mut users {
+                connection.progress(asap::runtime::now(), 16, &mut |event| {
+                    if let LinkEvent::Message { channel: Channel::Asap, bytes, .. } = event {
+                        let decoded =
+                            asap::wire::AsapMessage::decode(bytes, asap::wire::Dialect::Rfc).unwrap();
+                        if let asap::wire::AsapMessage::BusinessCard { elements, .. } = decoded.message {
+                            *order = elements.iter().map(|e| e.id.0).collect();
+                        }
+                    }
+                });
+            }
+            users.iter().map(|(_, order)| order.as_slice()).eq(orders)
+        });
+    };
+    expect("cards at the start", [&[2], &[1]]);
+    let third = register(&context, Kind::SeqPacket, 3);
+    expect("cards with the new element", [&[2, 3], &[1, 3]]);
+    socket::deregister(third, PATIENCE).unwrap();
+    expect("cards without it", [&[2], &[1]]);
+    drop(users);
+    context.close();
+    serving.join().unwrap();
+    accepting.join().unwrap();
+}
+
+#[test]
+fn on_a_stream_socket_the_next_call_tells_that_a_message_was_lost() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Losses");
+    let context = registry.context();
+    let serving = registry.context();
+    let renewal = Duration::from_secs(30);
+    let element = serving.socket(0, Kind::Stream, 0).unwrap();
+    socket::register(element, &handle, &Policy::ROUND_ROBIN, renewal, None, true, PATIENCE).unwrap();
+    let user = context.socket(0, Kind::Stream, 0).unwrap();
+    automatic(user);
+    let mut options = socket::socket_options(user).unwrap();
+    options.session.failover_deadline = Some(Duration::from_millis(500));
+    socket::set_socket_options(user, &options).unwrap();
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    let session = socket::accept(element, PATIENCE).unwrap();
+    text(user, "hello").unwrap();
+    assert_eq!(reply(session), "hello");
+    socket::send(session, &[], &Outgoing { abort: true, ..Outgoing::default() }, PATIENCE).unwrap();
+    serving.close();
+    // Nobody is left: messages wait for another element until the failover is given up.
+    until("the element is lost", || {
+        let _ = receive(user, SHORT);
+        socket::peer_name(user).unwrap().1.is_none()
+    });
+    let mut sent = 0;
+    let start = Instant::now();
+    let lost = loop {
+        match socket::send(user, b"kept", &Outgoing::default(), Wait::No) {
+            Ok(_) => sent += 1,
+            // So many wait already.
+            Err(e) if e.errno == libc::EAGAIN => {}
+            Err(e) => break e,
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "nothing is told");
+        std::thread::yield_now();
+    };
+    assert_eq!(lost.errno, libc::ECOMM, "{}", lost.what);
+    assert!(sent > 0 && lost.what.contains("did not get there"), "{}", lost.what);
+    assert_eq!(text(user, "late").unwrap_err().errno, libc::EPIPE);
+    context.close();
+}
+
+/// Everything with so many descriptors open that the next have the highest numbers there are.
+#[test]
+fn works_in_a_process_with_as_many_descriptors_as_the_hard_limit_allows() {
+    const CHILD: &str = "ASAP_TEST_MANY_DESCRIPTORS";
+    let name = "works_in_a_process_with_as_many_descriptors_as_the_hard_limit_allows";
+    if std::env::var_os(CHILD).is_none() {
+        let _alone = alone();
+        // The limit is the whole process', and other tests go on in this one.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        println!("{said}");
+        assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+        assert!(said.contains("descriptors open, the socket is"), "it ran: {said}");
+        return;
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max.min(100_400);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+    let room = 300;
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let wanted = usize::try_from(limit.rlim_cur).unwrap() - room;
+    let held: Vec<std::fs::File> =
+        (descriptors()..wanted).map(|_| null.try_clone().expect("below the limit")).collect();
+    let before = descriptors();
+    {
+        let registry = Registry::start();
+        let handle = pool("Many");
+        socket::initialize(&registry.options()).unwrap();
+        let first = Server::start(&registry, &handle, "a");
+        let second = Server::start(&registry, &handle, "b");
+        let user = socket::socket(0, Kind::SeqPacket, 0).unwrap();
+        assert!(usize::try_from(user).unwrap() > wanted, "{user}");
+        println!("{} descriptors open, the socket is {user}", descriptors());
+        automatic(user);
+        socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+        text(user, "1").unwrap();
+        let (present, other) = if reply(user) == "a:1" { (first, second) } else { (second, first) };
+        present.die();
+        until("the failover", || {
+            let note = receive(user, PATIENCE).unwrap();
+            matches!(note, Got::Note(Notification::FailoverComplete { has_cookie: true, .. }))
+        });
+        text(user, "2").unwrap();
+        let mut fds = [libc::pollfd { fd: user, events: libc::POLLIN, revents: 0 }];
+        assert_eq!(socket::poll(&mut fds, PATIENCE).unwrap(), 1);
+        assert_eq!(reply(user), format!("{}:12", other.name));
+        socket::close(user).unwrap();
+        drop(other);
+        socket::cleanup();
+    }
+    assert_eq!(descriptors(), before);
+    drop(held);
 }

@@ -31,7 +31,8 @@ fn outgoing(session: u32, ppid: u32, stream: u16, time_to_live: u32) -> Outgoing
 /// same: only an answer proves that it was dealt with. Otherwise -1, and nothing was taken.
 /// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (no room in time; the descriptor becomes readable when
 /// there is), EINTR, EMSGSIZE, ENOTCONN (no such session), EPIPE (the element has failed: call
-/// `rsp_forcefailover`; or the session has ended).
+/// `rsp_forcefailover`; or the session has ended), ECOMM (SOCK_STREAM: earlier messages did not get
+/// there; told once).
 ///
 /// Threads: any. Fork: works in the child. RFC 5352 6.5. Since 0.1.
 #[unsafe(no_mangle)]
@@ -292,8 +293,14 @@ unsafe fn receive(
 /// MSG_EOR. 0 without MSG_EOR: the session has ended. -1 on failure.
 /// Errors: EBADF, EFAULT, EINVAL (length), EAGAIN (nothing came), EINTR, EMSGSIZE (a cookie, or a
 /// message that came back, is longer than the buffer; it is still there), ENOTCONN, ECONNRESET (the
-/// session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), and what else
-/// became of the connection.
+/// session is lost; on SOCK_STREAM the element has failed: call `rsp_forcefailover`), ECOMM
+/// (SOCK_STREAM: messages sent earlier did not get there; told once), and what else became of the
+/// connection.
+///
+/// A server sees in `rinfo_pe_id` which element its user is itself, if any: a program that has
+/// registered a socket of its own is named by it, by the one registered first if there are several. That
+/// is what the user says of itself, checked only against its address; over UDP it is found by address and
+/// port, in the pools known, and not before the first message.
 ///
 /// When the element fails and RSP_AUTO_FAILOVER is off, each call gives `RSERPOOL_FAILOVER_NECESSARY`
 /// until `rsp_forcefailover` is called. With it on the same notification comes once, and
@@ -365,7 +372,8 @@ fn receive_data(sd: c_int, buffer: &mut [u8], dont_wait: bool) -> Result<isize> 
 ///
 /// Returns the number of bytes, 0 at the end of the session, or -1.
 /// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
-/// (the element has failed: call `rsp_forcefailover`).
+/// (the element has failed: call `rsp_forcefailover`), ECOMM (SOCK_STREAM: messages sent earlier did
+/// not get there; told once).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]

@@ -356,6 +356,9 @@ pub const RSP_SEND_TIMEOUT: c_int = 6;
 /// 1: send a business card (RFC 5352 3.9) also to peers that have not shown that they know such;
 /// default 0.
 pub const RSP_UNASKED_BUSINESS_CARD: c_int = 7;
+/// Milliseconds after which a pool element ends the session of a user over UDP from which nothing comes any more, at least
+/// 1; default 120000.
+pub const RSP_IDLE_TIMEOUT: c_int = 8;
 
 /// A change of a watched pool; see `rsp_watch_next`.
 #[repr(C)]

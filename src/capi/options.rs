@@ -174,7 +174,8 @@ pub unsafe extern "C" fn rsp_getsockname(
 
 /// The pool and element that a user is connected to.
 ///
-/// `sd`: a connected socket. The others: as `rsp_getsockname`; the identifier is 0 while the session
+/// `sd`: a connected socket, or one from `rsp_accept`: then it is the pool and element that the user is
+/// itself, if that is known. The others: as `rsp_getsockname`; the identifier is 0 while the session
 /// has no element.
 ///
 /// Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN, ENOBUFS (too little room; `poolHandleSize` says
@@ -243,6 +244,7 @@ pub unsafe extern "C" fn rsp_getsockopt(
             (SOL_RSERPOOL, RSP_RECV_TIMEOUT) => wait_milliseconds(options.receive_wait),
             (SOL_RSERPOOL, RSP_SEND_TIMEOUT) => wait_milliseconds(options.send_wait),
             (SOL_RSERPOOL, RSP_UNASKED_BUSINESS_CARD) => options.session.unasked_business_card.into(),
+            (SOL_RSERPOOL, RSP_IDLE_TIMEOUT) => milliseconds(options.idle_timeout),
             _ => return unknown_option(level, option),
         };
         // SAFETY: room for an int, and for its length, by the caller's promise.
@@ -319,6 +321,10 @@ pub unsafe extern "C" fn rsp_setsockopt(
             (SOL_RSERPOOL, RSP_RECV_TIMEOUT) => options.receive_wait = waiting()?,
             (SOL_RSERPOOL, RSP_SEND_TIMEOUT) => options.send_wait = waiting()?,
             (SOL_RSERPOOL, RSP_UNASKED_BUSINESS_CARD) => options.session.unasked_business_card = flag()?,
+            (SOL_RSERPOOL, RSP_IDLE_TIMEOUT) => match time()? {
+                Some(time) => options.idle_timeout = time,
+                None => return out_of_range(option, number),
+            },
             _ => return unknown_option(level, option),
         }
         socket::set_socket_options(sd, &options)?;

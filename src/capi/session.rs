@@ -18,7 +18,10 @@ const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
 ///
 /// `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
 /// server serves all its sessions on this one descriptor) or SOCK_STREAM (one session a descriptor; a
-/// server calls `rsp_accept`). `protocol`: IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, or 0: what works best.
+/// server calls `rsp_accept`). `protocol`: what a server's sessions are carried by: IPPROTO_TCP,
+/// IPPROTO_SCTP, or 0: what works best; IPPROTO_UDP: datagrams, SOCK_SEQPACKET only: nothing is sent
+/// again that gets lost, there are no cookies, and a session ends when its user is silent for
+/// RSP_IDLE_TIMEOUT. A client takes what the server it connects to has.
 ///
 /// Returns a descriptor of the kernel, or -1. Readable in poll(2), select(2), epoll(7) and every event
 /// loop means: call an `rsp_*` function, which may return EAGAIN. The number stays the same through
@@ -52,7 +55,7 @@ pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c
 /// port.
 ///
 /// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (bound already; count below 0 or over 64), EISCONN,
-/// EOPNOTSUPP (more than one address over TCP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
+/// EOPNOTSUPP (more than one address over TCP or UDP; SOCK_STREAM over UDP), EAFNOSUPPORT, EADDRINUSE, EADDRNOTAVAIL, EACCES.
 ///
 /// Threads: any. Fork: not useful in the child. RFC 5352 6.1. Since 0.1.
 #[unsafe(no_mangle)]

@@ -99,6 +99,28 @@ impl Connection {
         Ok(Connection { carrier })
     }
 
+    /// A peer of a datagram socket that others share.
+    pub(super) fn datagrams(udp: Udp) -> Connection {
+        Connection { carrier: Carrier::Udp(udp) }
+    }
+
+    /// Whether others use the descriptor, too: then who owns them all waits on it, and gives each what is its own.
+    pub fn shares_socket(&self) -> bool {
+        match &self.carrier {
+            Carrier::Tcp(_) => false,
+            Carrier::Udp(udp) => udp.shares_socket(),
+        }
+    }
+
+    /// Gives a connection that shares its socket a datagram that has come for it, to be told by `progress`. Its owner bounds
+    /// how many wait.
+    pub fn deliver(&mut self, bytes: Vec<u8>) {
+        match &mut self.carrier {
+            Carrier::Tcp(_) => {}
+            Carrier::Udp(udp) => udp.deliver(bytes),
+        }
+    }
+
     /// The descriptor to wait on. Changes only within `progress` while connecting (the next address); the
     /// previous one then stays open until the next `progress`, so that a poller can forget it first.
     pub fn fd(&self) -> RawFd {

@@ -12,7 +12,7 @@ mod outbox;
 pub mod poller;
 pub mod readiness;
 mod tcp;
-mod udp;
+pub mod udp;
 pub mod wake;
 mod world;
 

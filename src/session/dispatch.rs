@@ -227,6 +227,11 @@ impl Dispatch {
         }
     }
 
+    /// The elements that the sender is itself, from now on.
+    pub fn set_own(&mut self, own: impl IntoIterator<Item = (PoolHandle, PeId)>) {
+        self.own = own.into_iter().collect();
+    }
+
     /// The business card of a sender that is itself an element (RFC 5352 3.9), for elements reached from now on.
     pub fn set_business_card(&mut self, card: Option<(PoolHandle, Vec<PoolElement>)>) {
         self.card = card;

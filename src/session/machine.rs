@@ -92,8 +92,8 @@ pub(super) fn sound(config: SessionConfig) -> SessionConfig {
 }
 
 impl Session {
-    /// A user's session with a pool; asks for its resolution at once. `own`: the user is itself an element of
-    /// that pool, and sends cards with these elements as its failover order.
+    /// A user's session with a pool; asks for its resolution at once. `own`: the user is itself an element of this
+    /// pool (which may be another), and sends cards with these elements as its failover order, itself first.
     pub fn user(
         now: Time,
         config: SessionConfig,
@@ -211,8 +211,12 @@ impl Session {
 
     /// The element in use.
     pub fn current(&self) -> Option<&PoolElement> {
+        self.conversation()?.element.as_ref()
+    }
+
+    fn conversation(&self) -> Option<&Conversation> {
         match &self.phase {
-            Phase::Up(conversation) => conversation.element.as_ref(),
+            Phase::Up(conversation) => Some(conversation),
             Phase::Accepting { .. }
             | Phase::Seeking(_)
             | Phase::Opening { .. }
@@ -301,9 +305,9 @@ impl Machine for Session {
 
     fn handle(&mut self, now: Time, input: Input<'_>) {
         match input {
-            Input::LinkUp { link, kind, protocol, .. } => {
+            Input::LinkUp { link, kind, protocol, peer, .. } => {
                 if self.is_current(link) {
-                    self.on_link_up(now, link, kind, protocol);
+                    self.on_link_up(now, link, kind, protocol, peer);
                 }
             }
             Input::LinkDown { link, why } => {

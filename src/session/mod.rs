@@ -140,7 +140,8 @@ pub enum Event {
         channel: UserChannel,
         /// Whether a message ends here.
         complete: bool,
-        /// The element it came from, if it came from one.
+        /// The element it came from (RFC 5352 6.6): on the user's side its element; on the element's side the user, if that
+        /// is known to be an element itself.
         from: Option<PeId>,
     },
     /// The user came from another element and brought its cookie (element's side).

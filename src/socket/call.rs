@@ -2,7 +2,7 @@
 //! enough, wait on the descriptor and begin again. No lock is held while waiting or while the application's functions run.
 
 use super::context::{Context, SocketKey};
-use super::element::Element;
+use super::element::{Accepted, Element};
 use super::fork::{Era, Guarded};
 use super::inbox::Inbox;
 use super::line::Line;
@@ -29,6 +29,9 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// How long an orderly close waits for what was sent before it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a user over UDP may be silent. Address translators are to keep their state for two minutes (RFC 4787 4.3).
+const IDLE: Duration = Duration::from_secs(120);
+
 /// What carries a socket's sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Carrier {
@@ -48,7 +51,7 @@ pub(super) enum Role {
     /// A pool element with its listener and, if it does not accept, its sessions.
     Element(Box<Element>),
     /// A session that was accepted.
-    Accepted(Box<Line<Session>>),
+    Accepted(Box<Accepted>),
     /// Unconnected: each message goes to a pool of its own.
     Dispatch(Box<Line<Dispatch>>),
     /// The changes of a pool.
@@ -268,7 +271,7 @@ impl Socket {
             inner.alarm = None;
             match &mut inner.role {
                 Role::User(user) => user.line.join_anew(&self.signal),
-                Role::Accepted(line) => line.join_anew(&self.signal),
+                Role::Accepted(accepted) => accepted.line.join_anew(&self.signal),
                 Role::Dispatch(line) => line.join_anew(&self.signal),
                 Role::Element(element) => element.join_anew(&self.signal),
                 Role::Fresh | Role::Watch(_) | Role::Closed => {}
@@ -288,9 +291,15 @@ impl Socket {
             Role::Fresh | Role::Closed => {}
             Role::User(_) => super::user::service(self, inner, now, mail, read),
             Role::Element(_) => super::element::service(self, inner, now, mail, read),
-            Role::Accepted(line) => {
+            Role::Accepted(accepted) => {
+                if let Some(pool) = mail.pool {
+                    accepted.recommend(pool, now, &self.signal);
+                }
+                for (_, handle, id) in mail.senders {
+                    accepted.line.machine.identify_sender(handle, id);
+                }
                 let mut events = Vec::new();
-                line.run(now, read, self.context.limits(), &self.signal, &mut events);
+                accepted.line.run(now, read, self.context.limits(), &self.signal, &mut events);
                 for event in events {
                     super::element::on_accepted_event(self, inner, event);
                 }
@@ -331,8 +340,13 @@ impl Socket {
                     let lines = element.leave(self);
                     self.end(lines);
                 }
-                Role::Accepted(line) => self.end(vec![*line]),
+                Role::Accepted(accepted) => {
+                    accepted.leave(self);
+                    self.end(vec![accepted.line]);
+                }
                 Role::Dispatch(mut line) => {
+                    let key = self.key;
+                    let _ = self.context().tell(move |background, _| background.dismiss(key));
                     line.machine.close();
                     self.linger(vec![*line]);
                 }
@@ -392,7 +406,7 @@ impl Inner {
         }
         match &self.role {
             Role::User(user) => user.stands_still(socket) || user.line.has_more(),
-            Role::Accepted(line) => line.has_more() || self.inbox.has_ended(),
+            Role::Accepted(accepted) => accepted.line.has_more() || self.inbox.has_ended(),
             Role::Element(element) => element.has_more(),
             Role::Dispatch(line) => line.has_more(),
             Role::Watch(watch) => watch.has_change(),
@@ -403,7 +417,7 @@ impl Inner {
     pub(super) fn wake_at(&self) -> Option<Time> {
         match &self.role {
             Role::User(user) => user.line.wake_at(),
-            Role::Accepted(line) => line.wake_at(),
+            Role::Accepted(accepted) => accepted.line.wake_at(),
             Role::Dispatch(line) => line.wake_at(),
             Role::Element(element) => element.wake_at(),
             Role::Fresh | Role::Watch(_) | Role::Closed => None,
@@ -413,7 +427,7 @@ impl Inner {
     fn transport(&self) -> Option<(RawFd, i16)> {
         let transport = match &self.role {
             Role::User(user) => user.line.transport(),
-            Role::Accepted(line) => line.transport(),
+            Role::Accepted(accepted) => accepted.line.transport(),
             Role::Element(element) => element.busiest().and_then(Line::transport),
             Role::Dispatch(line) => line.transport(),
             Role::Fresh | Role::Watch(_) | Role::Closed => None,
@@ -448,5 +462,6 @@ pub(super) fn initial_options(context: &Context) -> SocketOptions {
         call_timeout: None,
         receive_wait: Wait::Forever,
         send_wait: Wait::Forever,
+        idle_timeout: IDLE,
     }
 }

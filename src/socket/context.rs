@@ -2,6 +2,7 @@
 //! deadlines of sessions whose application is elsewhere, and tells sockets of what has become of their pools; what
 //! there is to be done about it is done by the application's next call.
 
+use super::card::{self, Identity};
 use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
 use super::signal::{Mail, Signal};
@@ -314,6 +315,9 @@ pub(super) struct Background {
     registrations: BTreeMap<RegistrationId, Registered>,
     names: BTreeMap<Name, RegistrationId>,
     watching: BTreeMap<PoolHandle, BTreeMap<SocketKey, Weak<Signal>>>,
+    /// Who this context is to others, and the users to be told of it.
+    identity: Arc<Identity>,
+    users: BTreeMap<SocketKey, Weak<Signal>>,
     farewell: Option<Sender<()>>,
 }
 
@@ -327,6 +331,8 @@ impl Background {
             registrations: BTreeMap::new(),
             names: BTreeMap::new(),
             watching: BTreeMap::new(),
+            identity: Arc::new(Identity::default()),
+            users: BTreeMap::new(),
             farewell: None,
         }
     }
@@ -387,6 +393,45 @@ impl Background {
         if watchers.is_empty() {
             self.watching.remove(handle);
             self.endpoint.unsubscribe(now, handle);
+        }
+    }
+
+    /// Has a user's socket told now and from now on who this context is to those it talks to.
+    pub(super) fn introduce(&mut self, key: SocketKey, signal: Weak<Signal>) {
+        if *self.identity != Identity::default()
+            && let Some(signal) = signal.upgrade()
+        {
+            let identity = self.identity.clone();
+            signal.post(|mail: &mut Mail| mail.identity = Some(identity));
+        }
+        self.users.insert(key, signal);
+    }
+
+    /// The opposite of `introduce`.
+    pub(super) fn dismiss(&mut self, key: SocketKey) {
+        self.users.remove(&key);
+    }
+
+    /// An element has come or gone, or the pool of the first has changed.
+    fn identify(&mut self) {
+        let standing = self.registrations.values().filter(|r| r.confirmed && !r.once && r.leaving.is_none());
+        let own: Vec<Name> = standing.filter_map(|r| r.name.clone()).collect();
+        let card = own.first().and_then(|name| card::of_user(name, self.endpoint.cached(&name.0)));
+        if own == self.identity.own && card::same(card.as_ref(), self.identity.card.as_ref()) {
+            return;
+        }
+        self.identity = Arc::new(Identity { own, card });
+        for signal in self.users.values().filter_map(Weak::upgrade) {
+            let identity = self.identity.clone();
+            signal.post(|mail: &mut Mail| mail.identity = Some(identity));
+        }
+    }
+
+    /// Looks up which element is at one of these addresses (RFC 5352 6.6 A); a socket's session is told, if there is one.
+    pub(super) fn recognize(&mut self, peer: &[SocketAddr], session: u32, signal: Weak<Signal>) {
+        let Some((handle, id)) = peer.iter().find_map(|at| self.endpoint.element_at(*at)) else { return };
+        if let Some(signal) = signal.upgrade() {
+            signal.post(|mail: &mut Mail| mail.senders.push((session, handle, id)));
         }
     }
 
@@ -476,6 +521,21 @@ impl Background {
     }
 
     fn on_event(&mut self, now: Time, event: Event) {
+        let speaks_for_us =
+            |handle: &PoolHandle| self.identity.own.first().is_some_and(|own| own.0 == *handle);
+        let affected = match &event {
+            Event::Registered { .. } | Event::Deregistered { .. } => true,
+            Event::PoolChanged { handle, .. } => speaks_for_us(handle),
+            Event::Resolved { outcome, .. } => outcome.as_ref().is_ok_and(|r| speaks_for_us(&r.handle)),
+            Event::RegistrationFailed { .. } | Event::HomeChanged(_) | Event::HuntFailed(_) => false,
+        };
+        self.act_on(now, event);
+        if affected {
+            self.identify();
+        }
+    }
+
+    fn act_on(&mut self, now: Time, event: Event) {
         match event {
             Event::Registered { registration, warnings } => {
                 for warning in &warnings {

@@ -20,8 +20,11 @@ pub(super) fn dispatch<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a 
     if matches!(inner.role, Role::Fresh) && socket.kind == Kind::SeqPacket {
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
         let (config, limits) = (inner.options.session.clone(), socket.context.limits().clone());
+        // Which elements are our own is told by the background thread, before any answer of a registrar.
         let own = std::iter::empty();
         inner.role = Role::Dispatch(Box::new(Line::new(Dispatch::new(config, limits, seed, own), 1)));
+        let (key, signal) = (socket.key, Arc::downgrade(&socket.signal));
+        let _ = socket.context().tell(move |b, _| b.introduce(key, signal));
     }
     match &mut inner.role {
         Role::Dispatch(line) => Ok(line),
@@ -40,6 +43,10 @@ pub(super) fn dispatch<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a 
 pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail, read: bool) {
     let mut events = Vec::new();
     if let Role::Dispatch(line) = &mut inner.role {
+        if let Some(identity) = mail.identity {
+            line.machine.set_own(identity.own.iter().cloned());
+            line.machine.set_business_card(identity.card.clone());
+        }
         for (handle, outcome) in mail.resolved {
             line.machine.resolved(now, &handle, outcome.map(|r| Resolution::clone(&r)));
         }
@@ -76,7 +83,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
             let _ = socket.context().tell(move |b, now| b.endpoint.report_unreachable(now, &handle, element));
         }
         Event::Card { handle, .. } => {
-            let _ = socket.context().tell(move |b, now| b.endpoint.cache_populate(now, &handle));
+            let _ = socket.context().tell(move |b, now| b.endpoint.on_card(now, &handle));
         }
         Event::Received { element, bytes, channel, complete, .. } => {
             let from = Some(element);

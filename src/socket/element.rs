@@ -1,25 +1,28 @@
 //! The pool element's side of sockets: listening, registering (RFC 5352 6.1, 6.2), and the sessions users open.
 
 use super::call::{Carrier, Inner, Role, Socket};
+use super::card;
+use super::context::Name;
 use super::errors::{self, error};
 use super::inbox::Item;
 use super::line::Line;
-use super::signal::Mail;
+use super::signal::{Attention, Mail, Signal};
 use super::{Kind, Notification, Result, Wait, context, table, user};
+use crate::config::{Limits, SessionConfig};
 use crate::endpoint::{Deregistration, Offer, Resolution};
 use crate::machine::{LinkId, LinkKind, Protocol};
 use crate::policy::Policy;
 use crate::runtime::link::Connection;
 use crate::runtime::listener::Listener;
 use crate::runtime::poller::Interest;
+use crate::runtime::udp::{Datagrams, Sender};
 use crate::runtime::{self, readiness};
-use crate::session::{Event, Session};
+use crate::session::{Event, Session, State};
 use crate::timer::Timers;
-use crate::types::{
-    Capabilities, PeId, PoolElement, PoolHandle, RegistrationLife, Time, TransportAddress, TransportUse,
-};
+use crate::types::{Capabilities, PeId, PoolHandle, RegistrationLife, Time, TransportAddress, TransportUse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,16 +37,25 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The listener's token; sessions have their numbers.
 const LISTENER: u64 = 0;
 
+/// Where users come in.
+#[derive(Debug)]
+enum Door {
+    Tcp(Listener),
+    /// One socket for all; the sessions by who sends.
+    Udp(Datagrams, BTreeMap<Sender, u32>),
+}
+
 /// A pool element.
 #[derive(Debug)]
 pub(super) struct Element {
-    listener: Listener,
-    joined: bool,
+    door: Door,
+    /// What the door is waited for in the socket's descriptor, if it is.
+    joined: Option<Interest>,
     /// The system has no room for another client: until when none is looked for.
     pause: Option<Time>,
     /// `listen` was called, or the element has registered.
     listening: bool,
-    registered: Option<(PoolHandle, PeId)>,
+    registered: Option<Name>,
     /// Whether sessions have a control channel.
     control: bool,
     /// The elements of our pool: our users' next ones.
@@ -53,7 +65,20 @@ pub(super) struct Element {
     leaving: Vec<Line<Session>>,
     timers: Timers<u32>,
     hot: BTreeSet<u32>,
+    /// Over UDP: those for which the common socket had no room.
+    stuck: BTreeSet<u32>,
+    /// Numbers below the highest that are free again.
+    freed: BTreeSet<u32>,
     links: u64,
+}
+
+/// A session with a descriptor of its own.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) line: Line<Session>,
+    /// The element it belongs to, if that is registered: its pool is watched, for the business card.
+    own: Option<Name>,
+    pool: Option<Arc<Resolution>>,
 }
 
 /// A session at a descriptor with many.
@@ -62,15 +87,41 @@ struct Service {
     line: Line<Session>,
     /// The application was told that it has begun.
     added: bool,
-    /// It was ended by the application.
+    /// It was ended by the application, or for being idle.
     ended_here: bool,
+    /// Over UDP: whose it is, and when something last came.
+    datagrams: Option<(Sender, Time)>,
+}
+
+impl Service {
+    /// When a session without connection ends if nothing comes.
+    fn idle_at(&self, idle: Duration) -> Option<Time> {
+        let (_, heard) = self.datagrams?;
+        (self.line.machine.state() != State::Ended).then(|| heard + idle)
+    }
+}
+
+impl Door {
+    fn fd(&self) -> RawFd {
+        match self {
+            Door::Tcp(listener) => listener.fd(),
+            Door::Udp(datagrams, _) => datagrams.fd(),
+        }
+    }
+
+    fn local(&self) -> SocketAddr {
+        match self {
+            Door::Tcp(listener) => listener.local(),
+            Door::Udp(datagrams, _) => datagrams.local(),
+        }
+    }
 }
 
 impl Element {
-    fn new(listener: Listener) -> Element {
+    fn new(door: Door) -> Element {
         Element {
-            listener,
-            joined: false,
+            door,
+            joined: None,
             pause: None,
             listening: false,
             registered: None,
@@ -80,12 +131,14 @@ impl Element {
             leaving: Vec::new(),
             timers: Timers::default(),
             hot: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            freed: BTreeSet::new(),
             links: 0,
         }
     }
 
     pub(super) fn local(&self) -> SocketAddr {
-        self.listener.local()
+        self.door.local()
     }
 
     /// Whether users are taken on by `accept`.
@@ -95,7 +148,7 @@ impl Element {
 
     /// Whether a client waits to be accepted.
     pub(super) fn has_client(&self) -> bool {
-        let mut fds = [libc::pollfd { fd: self.listener.fd(), events: libc::POLLIN, revents: 0 }];
+        let mut fds = [libc::pollfd { fd: self.door.fd(), events: libc::POLLIN, revents: 0 }];
         self.listening && matches!(readiness::wait(&mut fds, Some(Duration::ZERO)), Ok(1))
     }
 
@@ -121,10 +174,19 @@ impl Element {
         if let Some(service) = self.sessions.remove(&session) {
             self.timers.cancel(&session);
             self.hot.remove(&session);
+            self.stuck.remove(&session);
+            self.freed.insert(session);
+            self.part(session, service.datagrams);
             if service.line.is_closing() {
                 self.leaving.push(service.line);
             }
         }
+    }
+
+    /// The idle time-out is another: the next call looks after all sessions that have one.
+    pub(super) fn reconsider(&mut self) {
+        let all = self.sessions.iter().filter(|(_, service)| service.datagrams.is_some());
+        self.hot.extend(all.map(|(number, _)| *number));
     }
 
     pub(super) fn has_more(&self) -> bool {
@@ -140,19 +202,19 @@ impl Element {
         self.sessions.values().map(|s| &s.line).find(|line| !line.has_room())
     }
 
-    pub(super) fn join_anew(&mut self, signal: &super::signal::Signal) {
-        self.joined = false;
+    pub(super) fn join_anew(&mut self, signal: &Signal) {
+        self.joined = None;
         self.join(signal);
         for service in self.sessions.values_mut() {
             service.line.join_anew(signal);
         }
     }
 
-    fn join(&mut self, signal: &super::signal::Signal) {
-        if self.listening && !self.joined && self.pause.is_none() {
-            let interest = Interest { read: true, write: false };
-            match signal.join(self.listener.fd(), LISTENER, interest) {
-                Ok(()) => self.joined = true,
+    fn join(&mut self, signal: &Signal) {
+        let interest = Interest { read: true, write: !self.stuck.is_empty() };
+        if self.listening && self.joined != Some(interest) && self.pause.is_none() {
+            match signal.join(self.door.fd(), LISTENER, interest) {
+                Ok(()) => self.joined = Some(interest),
                 Err(e) => log::error!("descriptor {}: cannot wait for clients: {e}", signal.number()),
             }
         }
@@ -174,11 +236,12 @@ impl Element {
     fn welcome(
         &mut self,
         socket: &Socket,
-        inner_config: &crate::config::SessionConfig,
+        inner_config: &SessionConfig,
         now: Time,
     ) -> Result<Option<(LinkId, Session, Connection)>> {
         let doing = "cannot accept a client";
-        let Some(client) = self.listener.accept().map_err(|e| errors::system(doing, &e))? else {
+        let Door::Tcp(listener) = &self.door else { return Ok(None) };
+        let Some(client) = listener.accept().map_err(|e| errors::system(doing, &e))? else {
             return Ok(None);
         };
         let limits = socket.context.limits();
@@ -191,23 +254,116 @@ impl Element {
         Ok(Some((link, session, connection)))
     }
 
-    /// Whom our users should turn to when we fail.
-    fn card(&self) -> Option<(PoolHandle, Vec<PoolElement>)> {
-        let (handle, id) = self.registered.as_ref()?;
-        let others = self.pool.as_ref()?.elements.iter().filter(|e| e.id != *id);
-        let others: Vec<PoolElement> = others.cloned().collect();
-        (!others.is_empty()).then(|| (handle.clone(), others))
+    /// Takes in the next datagram, if there is one: which session it is for, none if for nobody.
+    fn take_in(
+        &mut self,
+        limits: &Limits,
+        config: &SessionConfig,
+        now: Time,
+    ) -> std::io::Result<Option<Option<u32>>> {
+        let full = self.sessions.len() >= limits.links;
+        let Door::Udp(datagrams, by_sender) = &mut self.door else { return Ok(None) };
+        let Some((sender, bytes)) = datagrams.receive()? else { return Ok(None) };
+        let session = match by_sender.get(&sender) {
+            Some(session) => *session,
+            // The standing sessions come first: anybody can send under any address.
+            None if full => {
+                log::debug!("no session for {}: there are {} already", sender.address(), limits.links);
+                return Ok(Some(None));
+            }
+            None => {
+                let link = LinkId::incoming(self.links);
+                self.links += 1;
+                let session = free_number(&mut self.freed, self.sessions.len());
+                // RFC 5354 3.6: no control information over UDP, so no card.
+                let machine = Session::element(now, config.clone(), limits.clone(), link, None);
+                let connection = datagrams.connection(sender, limits);
+                let line = Line::accepted(machine, session.into(), link, connection);
+                by_sender.insert(sender, session);
+                let service = Service { line, added: false, ended_here: false, datagrams: None };
+                self.sessions.insert(session, service);
+                session
+            }
+        };
+        if let Some(service) = self.sessions.get_mut(&session) {
+            service.datagrams = Some((sender, now));
+            service.line.deliver(bytes);
+        }
+        Ok(Some(Some(session)))
     }
 
-    fn free_number(&self) -> u32 {
-        let mut free = 1;
-        for number in self.sessions.keys() {
-            if *number != free {
-                break;
-            }
-            free += 1;
+    /// Frees the sender of a session for a new one.
+    fn part(&mut self, session: u32, datagrams: Option<(Sender, Time)>) {
+        if let (Door::Udp(_, by_sender), Some((sender, _))) = (&mut self.door, datagrams)
+            && by_sender.get(&sender) == Some(&session)
+        {
+            by_sender.remove(&sender);
         }
-        free
+    }
+
+    /// Whom our users should turn to when we fail.
+    fn card(&self) -> Option<card::Card> {
+        card::of_element(self.registered.as_ref(), self.pool.as_deref())
+    }
+
+    /// The pool has changed: the sessions to which a new card went.
+    fn recommend(&mut self, pool: Option<Arc<Resolution>>, now: Time, signal: &Signal) -> Vec<u32> {
+        let before = self.card();
+        self.pool = pool;
+        let card = self.card();
+        attend(self.registered.as_ref(), card.as_ref(), signal);
+        if card::same(before.as_ref(), card.as_ref()) {
+            return Vec::new();
+        }
+        for service in self.sessions.values_mut() {
+            give(&mut service.line.machine, now, card.as_ref());
+        }
+        self.sessions.keys().copied().collect()
+    }
+}
+
+/// The lowest number that no session has; all below the highest are in use or among `freed`.
+fn free_number(freed: &mut BTreeSet<u32>, in_use: usize) -> u32 {
+    freed.pop_first().unwrap_or_else(|| u32::try_from(in_use).map_or(u32::MAX, |n| n.saturating_add(1)))
+}
+
+/// Has the descriptor become readable when the card is to be another.
+fn attend(own: Option<&Name>, card: Option<&card::Card>, signal: &Signal) {
+    signal.attend(own.map_or(Attention::Never, |(_, id)| {
+        let others = card.into_iter().flat_map(|(_, elements)| elements.iter().map(|e| e.id));
+        Attention::Card(*id, others.collect())
+    }));
+}
+
+/// Has a session send a card, or no more.
+fn give(session: &mut Session, now: Time, card: Option<&card::Card>) {
+    match card {
+        // Whether it can be sent, now or ever, is the session's to know.
+        Some((handle, elements)) => {
+            let _ = session.send_business_card(now, handle, elements);
+        }
+        None => session.withdraw_business_card(),
+    }
+}
+
+impl Accepted {
+    /// The pool has changed.
+    pub(super) fn recommend(&mut self, pool: Option<Arc<Resolution>>, now: Time, signal: &Signal) {
+        let before = card::of_element(self.own.as_ref(), self.pool.as_deref());
+        self.pool = pool;
+        let card = card::of_element(self.own.as_ref(), self.pool.as_deref());
+        attend(self.own.as_ref(), card.as_ref(), signal);
+        if !card::same(before.as_ref(), card.as_ref()) {
+            give(&mut self.line.machine, now, card.as_ref());
+        }
+    }
+
+    /// Takes back what the background thread does for it.
+    pub(super) fn leave(&self, socket: &Socket) {
+        if let Some((handle, _)) = self.own.clone() {
+            let key = socket.key;
+            let _ = socket.context().tell(move |b, now| b.unwatch(now, &handle, key));
+        }
     }
 }
 
@@ -222,18 +378,18 @@ pub(super) fn bind(socket: &Socket, addresses: &[SocketAddr]) -> Result<()> {
             }
             Role::Dispatch(_) | Role::Watch(_) | Role::Closed => return Err(taken()),
         }
-        inner.role = Role::Element(Box::new(Element::new(listener(socket, addresses)?)));
+        inner.role = Role::Element(Box::new(Element::new(door(socket, addresses)?)));
         Ok(())
     })
 }
 
-fn listener(socket: &Socket, addresses: &[SocketAddr]) -> Result<Listener> {
-    match socket.carrier {
-        Carrier::Tcp => {}
-        Carrier::Udp => {
+fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
+    match (socket.carrier, socket.kind) {
+        (Carrier::Tcp, Kind::SeqPacket | Kind::Stream) | (Carrier::Udp, Kind::SeqPacket) => {}
+        (Carrier::Udp, Kind::Stream) => {
             return Err(error(
                 libc::EOPNOTSUPP,
-                "pool elements over UDP are not served by these functions yet; serve plain UDP and register it (asapctl register, rsp_pe_registration)",
+                "UDP carries messages, and there is nothing to accept: a pool element over UDP is a SOCK_SEQPACKET socket",
             ));
         }
     }
@@ -246,14 +402,18 @@ fn listener(socket: &Socket, addresses: &[SocketAddr]) -> Result<Listener> {
         [..] => {
             return Err(error(
                 libc::EOPNOTSUPP,
-                "TCP binds to one address, or to all of them; more than one are for SCTP",
+                "TCP and UDP bind to one address, or to all of them; more than one are for SCTP",
             ));
         }
     };
     let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for address in candidates {
-        match Listener::bind(LinkKind::Tcp, Protocol::Session, address, BACKLOG) {
-            Ok(listener) => return Ok(listener),
+        let bound = match socket.carrier {
+            Carrier::Tcp => Listener::bind(LinkKind::Tcp, Protocol::Session, address, BACKLOG).map(Door::Tcp),
+            Carrier::Udp => Datagrams::bind(address).map(|d| Door::Udp(d, BTreeMap::new())),
+        };
+        match bound {
+            Ok(door) => return Ok(door),
             Err(e) => failed = e,
         }
     }
@@ -278,7 +438,7 @@ pub(super) fn listen(socket: &Socket) -> Result<()> {
 /// The listening element this socket is, or becomes.
 fn element<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a mut Element> {
     if matches!(inner.role, Role::Fresh) {
-        inner.role = Role::Element(Box::new(Element::new(listener(socket, &[])?)));
+        inner.role = Role::Element(Box::new(Element::new(door(socket, &[])?)));
     }
     match &mut inner.role {
         Role::Element(element) => {
@@ -297,10 +457,13 @@ fn element<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a mut Element>
 pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
     let deadline = Socket::deadline(wait, Duration::from_secs(u64::MAX / 4));
     let client = socket.until(super::call::Goal::Readable, deadline, &mut |inner, now| {
+        socket.service(inner, now);
         let options = inner.options.clone();
         match &mut inner.role {
             Role::Element(element) if element.listening && element.accepts(socket.kind) => {
-                Ok(element.welcome(socket, &options.session, now)?.map(|client| (client, options)))
+                let client = element.welcome(socket, &options.session, now)?;
+                let own = (element.registered.clone(), element.pool.clone());
+                Ok(client.map(|client| (client, options, own)))
             }
             Role::Element(element) if element.accepts(socket.kind) => {
                 Err(error(libc::EINVAL, "the socket does not listen; call rsp_listen() or rsp_register() first"))
@@ -315,13 +478,22 @@ pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
             }
         }
     })?;
-    let ((link, session, connection), options) =
+    let ((link, session, connection), options, (own, pool)) =
         client.ok_or_else(|| errors::would_block("no client came"))?;
     let line = Line::accepted(session, ACCEPTED.into(), link, connection);
-    let role = Role::Accepted(Box::new(line));
+    let watched = own.clone();
+    let role = Role::Accepted(Box::new(Accepted { line, own, pool }));
     let accepted =
         Socket::new(&socket.context(), Kind::Stream, socket.carrier, socket.v4_only, role, options)?;
+    if let Some((handle, _)) = watched {
+        let (key, signal) = (accepted.key, Arc::downgrade(&accepted.signal));
+        let _ = socket.context().tell(move |b, now| b.watch(now, &handle, key, signal));
+    }
     accepted.with(|inner, now| {
+        if let Role::Accepted(accepted_one) = &mut inner.role {
+            let pool = accepted_one.pool.clone();
+            accepted_one.recommend(pool, now, &accepted.signal);
+        }
         accepted.service(inner, now);
         Ok(())
     })?;
@@ -365,22 +537,28 @@ pub(super) fn register(
             None => None,
         };
         element.control = control_channel;
-        let at = element.local();
-        let control =
-            if control_channel { Capabilities::TCP_CONTROL_CHANNEL } else { Capabilities::default() };
+        let (port, address) = (element.local().port(), element.local().ip());
+        let (user_transport, capabilities) = match (&element.door, control_channel) {
+            (Door::Tcp(_), true) => (
+                TransportAddress::Tcp { port, transport_use: TransportUse::DataOnly, address },
+                Capabilities::TCP_CONTROL_CHANNEL | Capabilities::BUSINESS_CARD,
+            ),
+            (Door::Tcp(_), false) => (
+                TransportAddress::Tcp { port, transport_use: TransportUse::DataOnly, address },
+                Capabilities::BUSINESS_CARD,
+            ),
+            // There is no control channel over UDP.
+            (Door::Udp(..), _) => (TransportAddress::Udp { port, address }, Capabilities::default()),
+        };
         let life = renewal.saturating_mul(3).as_millis().div_ceil(1000).max(1);
         let offer = Offer {
             handle: handle.clone(),
             id: again.or(id).unwrap_or(random),
             life: RegistrationLife::Seconds(u32::try_from(life).unwrap_or(u32::MAX).min(i32::MAX as u32)),
             renewal: Some(renewal),
-            user_transport: TransportAddress::Tcp {
-                port: at.port(),
-                transport_use: TransportUse::DataOnly,
-                address: at.ip(),
-            },
+            user_transport,
             policy: *policy,
-            capabilities: control | Capabilities::BUSINESS_CARD,
+            capabilities,
         };
         Ok((offer, again.is_some()))
     })?;
@@ -489,8 +667,14 @@ pub(super) fn deregistered(handle: &PoolHandle, how: Deregistration) -> Result<(
 pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail, read: bool) {
     let config = inner.options.session.clone();
     let Role::Element(element) = &mut inner.role else { return };
+    let mut due: BTreeSet<u32> = BTreeSet::new();
     if let Some(pool) = mail.pool {
-        element.pool = pool;
+        due.extend(element.recommend(pool, now, &socket.signal));
+    }
+    for (session, handle, id) in mail.senders {
+        if let Some(service) = element.sessions.get_mut(&session) {
+            service.line.machine.identify_sender(handle, id);
+        }
     }
     if element.accepts(socket.kind) || !element.listening {
         return;
@@ -503,26 +687,32 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     socket.signal.ready(&mut ready);
     // Sessions of which there is more to read are left alone while something waits to be received: going through all of them
     // for each message taken would cost the square of their number.
-    let mut due = if read { std::mem::take(&mut element.hot) } else { BTreeSet::new() };
+    if read {
+        due.append(&mut element.hot);
+    }
     while let Some(session) = element.timers.pop_due(now) {
         due.insert(session);
     }
     let awake = ready.iter().filter_map(|token| u32::try_from(*token).ok());
     due.extend(awake.filter(|session| *session != 0 && !element.hot.contains(session)));
+    if ready.contains(&LISTENER) {
+        due.extend(element.stuck.iter());
+    }
     for _ in 0..if ready.contains(&LISTENER) { WELCOMES } else { 0 } {
         match element.welcome(socket, &config, now) {
             Ok(Some((link, session, connection))) => {
-                let number = element.free_number();
+                let number = free_number(&mut element.freed, element.sessions.len());
                 let line = Line::accepted(session, number.into(), link, connection);
-                element.sessions.insert(number, Service { line, added: false, ended_here: false });
+                let service = Service { line, added: false, ended_here: false, datagrams: None };
+                element.sessions.insert(number, service);
                 due.insert(number);
             }
             Ok(None) => break,
             Err(e) => {
                 // The client waits in the kernel and would keep the descriptor readable.
                 log::warn!("{}", e.what);
-                socket.signal.part(element.listener.fd());
-                element.joined = false;
+                socket.signal.part(element.door.fd());
+                element.joined = None;
                 element.pause = Some(now + PAUSE);
                 break;
             }
@@ -535,16 +725,52 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     for session in due {
         run(socket, inner, now, session, read);
     }
+    if read && ready.contains(&LISTENER) {
+        take_in(socket, inner, now, &config);
+    }
+    if let Role::Element(element) = &mut inner.role {
+        element.join(&socket.signal);
+    }
+}
+
+/// Takes in datagrams until there is something for the application.
+fn take_in(socket: &Socket, inner: &mut Inner, now: Time, config: &SessionConfig) {
+    for _ in 0..WELCOMES {
+        let Role::Element(element) = &mut inner.role else { return };
+        if !inner.inbox.is_empty() {
+            return;
+        }
+        match element.take_in(socket.context.limits(), config, now) {
+            Ok(None) => return,
+            Ok(Some(None)) => {}
+            Ok(Some(Some(session))) => run(socket, inner, now, session, true),
+            // Whatever it is of which the socket tells: reading goes on with the next call.
+            Err(e) => {
+                log::debug!("descriptor {}: receiving: {e}", socket.number());
+                return;
+            }
+        }
+    }
 }
 
 /// Runs one of the sessions of a descriptor with many.
 pub(super) fn run(socket: &Socket, inner: &mut Inner, now: Time, session: u32, read: bool) {
     let mut events = Vec::new();
+    let idle = inner.options.idle_timeout;
     if let Role::Element(element) = &mut inner.role
         && let Some(service) = element.sessions.get_mut(&session)
     {
+        if service.idle_at(idle).is_some_and(|at| at <= now) {
+            service.ended_here = true;
+            service.line.machine.close(now, false);
+        }
         service.line.run(now, read, socket.context.limits(), &socket.signal, &mut events);
-        match service.line.wake_at() {
+        if service.datagrams.is_some() && !service.line.has_room() {
+            element.stuck.insert(session);
+        } else {
+            element.stuck.remove(&session);
+        }
+        match [service.line.wake_at(), service.idle_at(idle)].into_iter().flatten().min() {
             Some(at) => element.timers.set(session, at),
             None => {
                 element.timers.cancel(&session);
@@ -563,16 +789,25 @@ fn on_event(socket: &Socket, inner: &mut Inner, session: u32, event: Event) {
     let Role::Element(element) = &mut inner.role else { return };
     let Some(service) = element.sessions.get_mut(&session) else { return };
     match event {
-        Event::Connected { .. } => {
+        Event::Connected { kind, .. } => {
             service.added = true;
+            // A user's TCP connection comes from a port of its own, which no element has registered.
+            if kind != LinkKind::Tcp {
+                let peer = service.line.machine.peer_addresses().to_vec();
+                let signal = Arc::downgrade(&socket.signal);
+                let _ = socket.context().tell(move |b, _| b.recognize(&peer, session, signal));
+            }
             inner.inbox.notify(Notification::SessionAdd { session });
         }
         Event::Ended(why) => {
+            let datagrams = service.datagrams;
             if service.added {
                 if why.is_none() && !service.ended_here {
                     inner.inbox.notify(Notification::Shutdown { session });
                 }
                 inner.inbox.notify(Notification::SessionRemove { session });
+                // Should more come from there, that is a new session.
+                element.part(session, datagrams);
             } else {
                 element.forget(session);
             }
@@ -599,10 +834,13 @@ fn common_event(socket: &Socket, inner: &mut Inner, session: u32, event: Event) 
         }
         Event::CookieEcho(bytes) => inner.inbox.push(Item::CookieEcho { bytes, session }),
         Event::Card { handle, .. } => {
-            let _ = socket.context().tell(move |b, now| b.endpoint.cache_populate(now, &handle));
+            let _ = socket.context().tell(move |b, now| b.endpoint.on_card(now, &handle));
         }
-        Event::SendFailed { message, .. } => {
-            log::debug!("session {session}: a message of {} bytes was not delivered", message.len());
+        Event::SendFailed { message, .. } if socket.kind == Kind::Stream => {
+            inner.inbox.lose(message.len());
+        }
+        Event::SendFailed { element: to, message: bytes, channel } => {
+            inner.inbox.push(Item::Undelivered { bytes, channel, session, to });
         }
         Event::Writable | Event::Connected { .. } | Event::Ended(_) => {}
         // What only a user's side does.
@@ -619,9 +857,9 @@ impl Socket {
     pub(super) fn flush(&self, inner: &mut Inner, now: Time, session: u32) {
         match &mut inner.role {
             Role::User(_) => user::service(self, inner, now, Mail::default(), false),
-            Role::Accepted(line) => {
+            Role::Accepted(accepted) => {
                 let mut events = Vec::new();
-                line.run(now, false, self.context.limits(), &self.signal, &mut events);
+                accepted.line.run(now, false, self.context.limits(), &self.signal, &mut events);
                 for event in events {
                     on_accepted_event(self, inner, event);
                 }

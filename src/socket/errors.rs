@@ -76,6 +76,17 @@ pub(super) fn element_lost(sd: RawFd) -> Error {
     )
 }
 
+/// Messages that were taken earlier are lost, on a socket that cannot give them back.
+pub(super) fn not_delivered(messages: usize, bytes: usize) -> Error {
+    let which = if messages == 1 { "a message".to_owned() } else { format!("{messages} messages") };
+    error(
+        libc::ECOMM,
+        format!(
+            "{which} sent earlier ({bytes} bytes in all) did not get there and will not be sent again; this call has done nothing, the socket can be used on"
+        ),
+    )
+}
+
 pub(super) fn would_block(doing: &str) -> Error {
     error(
         libc::EAGAIN,

@@ -23,6 +23,8 @@ pub(super) enum Item {
     Undelivered { bytes: Vec<u8>, channel: UserChannel, session: u32, to: Option<PeId> },
     /// A notification.
     Notification(Notification),
+    /// So many messages, of so many bytes in all, were not delivered, where that cannot be told one by one.
+    Lost { messages: usize, bytes: usize },
 }
 
 /// The queue.
@@ -39,6 +41,35 @@ impl Inbox {
 
     pub(super) fn notify(&mut self, notification: Notification) {
         self.push(Item::Notification(notification));
+    }
+
+    /// A message was not delivered, and there is no way to give it back.
+    pub(super) fn lose(&mut self, len: usize) {
+        let present = self.items.iter_mut().find_map(|item| match item {
+            Item::Lost { messages, bytes } => Some((messages, bytes)),
+            Item::Data { .. }
+            | Item::CookieEcho { .. }
+            | Item::Undelivered { .. }
+            | Item::Notification(_) => None,
+        });
+        match present {
+            Some((messages, bytes)) => {
+                *messages += 1;
+                *bytes += len;
+            }
+            None => self.push(Item::Lost { messages: 1, bytes: len }),
+        }
+    }
+
+    /// What is to be told to the next call that sends: messages before its own were not delivered.
+    pub(super) fn take_loss(&mut self) -> Result<()> {
+        let Some(at) = self.items.iter().position(|item| matches!(item, Item::Lost { .. })) else {
+            return Ok(());
+        };
+        match self.items.remove(at) {
+            Some(Item::Lost { messages, bytes }) => Err(errors::not_delivered(messages, bytes)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Nothing comes any more: because of an orderly end, or of this failure.
@@ -80,6 +111,11 @@ impl Inbox {
                 let incoming = Incoming::Undelivered { bytes: n, ppid, stream, session: *session, to: *to };
                 self.items.pop_front();
                 Ok(Some(incoming))
+            }
+            Some(Item::Lost { messages, bytes }) => {
+                let lost = errors::not_delivered(*messages, *bytes);
+                self.items.pop_front();
+                Err(lost)
             }
             Some(Item::Notification(notification)) => {
                 let notification = *notification;
@@ -191,6 +227,23 @@ mod tests {
         assert_eq!(inbox.take(&mut [0; 2], false).unwrap_err().errno, libc::EMSGSIZE);
         let got = inbox.take(&mut [0; 3], false).unwrap();
         assert_eq!(got, Some(Incoming::CookieEcho { bytes: 3, session: 1 }));
+    }
+
+    #[test]
+    fn a_loss_is_told_once_to_whoever_calls_first_and_hides_no_data() {
+        let mut inbox = Inbox::default();
+        inbox.push(data(b"a", true));
+        inbox.lose(3);
+        inbox.lose(4);
+        assert_eq!(took(&mut inbox, 9, false).0, b"a");
+        let lost = inbox.take(&mut [], false).unwrap_err();
+        assert_eq!(lost.errno, libc::ECOMM);
+        assert!(lost.what.contains("2 messages") && lost.what.contains("7 bytes"), "{}", lost.what);
+        assert_eq!(inbox.take(&mut [], false), Ok(None));
+        inbox.lose(1);
+        assert_eq!(inbox.take_loss().unwrap_err().errno, libc::ECOMM);
+        assert_eq!(inbox.take_loss(), Ok(()));
+        assert!(inbox.is_empty());
     }
 
     #[test]

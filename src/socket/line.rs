@@ -55,6 +55,13 @@ impl<M: Machine> Line<M> {
         self.links.push(Link { id, connection, up: false, framed: false, partial, joined: None });
     }
 
+    /// Hands in a datagram that has come on a shared transport; [`Line::run`] takes it in.
+    pub(super) fn deliver(&mut self, bytes: Vec<u8>) {
+        if let Some(link) = self.links.last_mut() {
+            link.connection.deliver(bytes);
+        }
+    }
+
     /// Does what can be done now. With `read`, takes in what has come until it has found something for the user; what is
     /// to be told is appended to `events`.
     pub(super) fn run(
@@ -146,7 +153,7 @@ impl<M: Machine> Line<M> {
             let mut down = false;
             connection.progress(now, 0, &mut |event| down |= matches!(event, LinkEvent::Down(_)));
             let done = down || connection.queued() == 0;
-            if done {
+            if done && !connection.shares_socket() {
                 signal.part(connection.fd());
             }
             !done
@@ -191,7 +198,9 @@ impl<M: Machine> Line<M> {
     fn hang_up(&mut self, id: LinkId, abort: bool, signal: &Signal) {
         let Some(at) = self.links.iter().position(|l| l.id == id) else { return };
         let mut link = self.links.remove(at);
-        signal.part(link.connection.fd());
+        if !link.connection.shares_socket() {
+            signal.part(link.connection.fd());
+        }
         link.connection.flush();
         if abort || link.connection.queued() == 0 {
             link.connection.close(abort);
@@ -202,7 +211,8 @@ impl<M: Machine> Line<M> {
     }
 
     fn join(&mut self, signal: &Signal) {
-        for link in &mut self.links {
+        // A shared transport is its owner's to join.
+        for link in self.links.iter_mut().filter(|l| !l.connection.shares_socket()) {
             let now = (link.connection.fd(), link.connection.interest());
             // While connecting, a new socket may have come under the old number.
             if link.joined != Some(now) || !link.up {
@@ -217,7 +227,7 @@ impl<M: Machine> Line<M> {
                 }
             }
         }
-        for connection in &self.closing {
+        for connection in self.closing.iter().filter(|c| !c.shares_socket()) {
             let _ = signal.join(connection.fd(), self.token, connection.interest());
         }
     }

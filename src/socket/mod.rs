@@ -10,6 +10,7 @@
 //! call may still find nothing (EAGAIN). Closing a descriptor wakes the calls that wait on it (EBADF).
 
 mod call;
+mod card;
 mod context;
 mod dispatch;
 mod element;
@@ -182,6 +183,9 @@ pub struct SocketOptions {
     pub receive_wait: Wait,
     /// How long `rsp_write` and `rsp_send` wait.
     pub send_wait: Wait,
+    /// How long the session of a user over UDP goes on without a datagram from it: there is no other way to tell that it
+    /// has left.
+    pub idle_timeout: Duration,
 }
 
 /// A failover that has just succeeded.
@@ -472,7 +476,8 @@ pub fn close(sd: RawFd) -> Result<()> {
 /// Sends a message. Returns when it is written, or, with `Wait::No`, taken.
 ///
 /// Errors: EAGAIN (no room in time; nothing was sent), EPIPE (the element has failed, or the session has ended), ENOTCONN (no
-/// session), EMSGSIZE, EINVAL (options), EBADF, EINTR.
+/// session), EMSGSIZE, EINVAL (options), ECOMM (`Kind::Stream`: earlier messages did not get there; told once, this one was
+/// not taken), EBADF, EINTR.
 pub fn send(sd: RawFd, message: &[u8], how: &Outgoing, wait: Wait) -> Result<usize> {
     transfer::send(&*table::find(sd)?, message, how, wait)
 }
@@ -488,7 +493,7 @@ pub fn send_cookie(sd: RawFd, cookie: &[u8], session: u32, wait: Wait) -> Result
 /// knows no messages, as much as is there and fits.
 ///
 /// Errors: EAGAIN (nothing came in time), ENOTCONN, ECONNRESET and others (the session is lost), EMSGSIZE (a cookie echo does not
-/// fit; it stays), EBADF, EINTR.
+/// fit; it stays), ECOMM (`Kind::Stream`: messages sent earlier did not get there; told once), EBADF, EINTR.
 pub fn receive(sd: RawFd, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming> {
     transfer::receive(&*table::find(sd)?, buffer, full, wait)
 }
@@ -540,14 +545,22 @@ fn not_registered(sd: RawFd) -> Error {
     errors::error(libc::EINVAL, format!("socket {sd} is not registered in a pool"))
 }
 
-/// The pool and element this descriptor is connected to.
+/// The pool and element this descriptor is connected to; of an accepted session the element its user is itself, if that is
+/// known (RFC 5352 6.6).
 ///
 /// Errors: ENOTCONN.
 pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
     table::find(sd)?.with(|inner, _| match &inner.role {
         Role::User(user) => Ok((user.handle().clone(), user.line.machine.current().map(|e| e.id))),
         Role::Watch(watch) => Ok((watch.handle().clone(), None)),
-        Role::Fresh | Role::Element(_) | Role::Accepted(_) | Role::Dispatch(_) | Role::Closed => {
+        Role::Accepted(accepted) => match accepted.line.machine.sender() {
+            Some((handle, id)) => Ok((handle.clone(), Some(*id))),
+            None => Err(errors::error(
+                libc::ENOTCONN,
+                format!("the user of socket {sd} is not known to be an element itself"),
+            )),
+        },
+        Role::Fresh | Role::Element(_) | Role::Dispatch(_) | Role::Closed => {
             Err(errors::not_connected(sd, "name the peer"))
         }
     })
@@ -627,8 +640,9 @@ pub fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()> {
         inner.options = options.clone();
         match &mut inner.role {
             Role::User(user) => user.line.machine.configure(options.session.clone()),
-            Role::Accepted(line) => line.machine.configure(options.session.clone()),
-            Role::Fresh | Role::Element(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {}
+            Role::Accepted(accepted) => accepted.line.machine.configure(options.session.clone()),
+            Role::Element(element) => element.reconsider(),
+            Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {}
         }
         socket.service(inner, now);
         Ok(())

@@ -105,7 +105,7 @@ fn is_readable(socket: &Socket, inner: &Inner) -> bool {
 fn is_writable(inner: &Inner) -> bool {
     match &inner.role {
         Role::User(user) => user.line.machine.state() == State::Connected && user.line.has_room(),
-        Role::Accepted(line) => line.machine.state() != State::Ended && line.has_room(),
+        Role::Accepted(accepted) => accepted.line.machine.state() != State::Ended && accepted.line.has_room(),
         Role::Element(element) => element.busiest().is_none(),
         Role::Dispatch(line) => line.has_room(),
         Role::Fresh | Role::Watch(_) | Role::Closed => false,

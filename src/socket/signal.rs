@@ -4,6 +4,7 @@
 //! would tell of, it also holds an eventfd, made when first needed and never shared between sockets: epoll refuses
 //! a file that is reachable over too many nested sets.
 
+use super::card::{self, Identity};
 use super::fork::Guarded;
 use crate::endpoint::{RequestFailure, Resolution};
 use crate::runtime::poller::Interest;
@@ -24,12 +25,16 @@ pub(super) struct Mail {
     pub(super) resolved: Vec<(PoolHandle, Result<Arc<Resolution>, RequestFailure>)>,
     /// The pool has changed: its elements now, none if it is gone. Only the latest counts.
     pub(super) pool: Option<Option<Arc<Resolution>>>,
+    /// Who this context is to those its users talk to, if that has changed.
+    pub(super) identity: Option<Arc<Identity>>,
+    /// Elements found to be at the other end of sessions, by their address.
+    pub(super) senders: Vec<(u32, PoolHandle, PeId)>,
     /// The deadline it was asked to watch has passed.
     pub(super) due: bool,
 }
 
 /// Which changes of its pool a socket wants to be woken for; the rest it finds at its next call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Attention {
     /// None.
     Never,
@@ -37,6 +42,8 @@ pub(super) enum Attention {
     Always,
     /// That this element is gone.
     Loss(PeId),
+    /// That the business card of this element, which names these others, is to be another.
+    Card(PeId, Vec<PeId>),
 }
 
 #[derive(Debug)]
@@ -123,10 +130,11 @@ impl Signal {
     /// Leaves the news that the pool has changed; makes the descriptor readable if the socket cares.
     pub(super) fn post_pool(&self, pool: Option<Arc<Resolution>>) {
         let mut state = self.state.lock();
-        let wanted = match state.attention {
+        let wanted = match &state.attention {
             Attention::Never => false,
             Attention::Always => true,
-            Attention::Loss(id) => !pool.as_ref().is_some_and(|p| p.elements.iter().any(|e| e.id == id)),
+            Attention::Loss(id) => !pool.as_ref().is_some_and(|p| p.elements.iter().any(|e| e.id == *id)),
+            Attention::Card(id, others) => card::is_outdated(*id, others, pool.as_deref()),
         };
         state.mail.pool = Some(pool);
         if wanted {

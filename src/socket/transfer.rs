@@ -154,6 +154,7 @@ fn push(
     let done = socket.until(Goal::Room, deadline, &mut |inner, now| {
         if !taken {
             socket.service(inner, now);
+            inner.inbox.take_loss()?;
             let line = line(socket, inner, session)?;
             if !line.has_room() {
                 return Ok(None);
@@ -188,7 +189,7 @@ fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a m
             }
             if session <= user::SESSION { Ok(&mut user.line) } else { Err(errors::no_session(sd, session)) }
         }
-        Role::Accepted(line) if session <= element::ACCEPTED => Ok(line),
+        Role::Accepted(accepted) if session <= element::ACCEPTED => Ok(&mut accepted.line),
         Role::Accepted(_) => Err(errors::no_session(sd, session)),
         Role::Element(element) => element.line(session).ok_or_else(|| errors::no_session(sd, session)),
         Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {

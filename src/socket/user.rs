@@ -79,10 +79,13 @@ impl User {
 
     /// Takes back what the background thread does for this session.
     pub(super) fn leave(&self, socket: &Socket) {
-        if self.watching {
-            let (key, handle) = (socket.key, self.handle.clone());
-            let _ = socket.context().tell(move |background, now| background.unwatch(now, &handle, key));
-        }
+        let (key, handle) = (socket.key, self.watching.then(|| self.handle.clone()));
+        let _ = socket.context().tell(move |background, now| {
+            background.dismiss(key);
+            if let Some(handle) = handle {
+                background.unwatch(now, &handle, key);
+            }
+        });
     }
 }
 
@@ -133,6 +136,8 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
             patience: deadline,
             watching: false,
         }));
+        let (key, signal) = (socket.key, Arc::downgrade(&socket.signal));
+        let _ = socket.context().tell(move |background, _| background.introduce(key, signal));
         Ok(())
     })?;
     let mut failure = None;
@@ -259,6 +264,15 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     let mut events = Vec::new();
     let limits = socket.context.limits();
     if let Role::User(user) = &mut inner.role {
+        if let Some(identity) = mail.identity {
+            match &identity.card {
+                // Whether it can be sent now is the session's to know.
+                Some((handle, elements)) => {
+                    let _ = user.line.machine.send_business_card(now, handle, elements);
+                }
+                None => user.line.machine.withdraw_business_card(),
+            }
+        }
         let leaving = match &mail.pool {
             Some(pool) => {
                 !pool.as_ref().is_some_and(|p| p.elements.iter().any(|e| Some(e.id) == user.element))
@@ -320,7 +334,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
             let _ = socket.context().tell(move |b, now| b.endpoint.report_unreachable(now, &handle, element));
         }
         Event::Card { handle, .. } => {
-            let _ = socket.context().tell(move |b, now| b.endpoint.cache_populate(now, &handle));
+            let _ = socket.context().tell(move |b, now| b.endpoint.on_card(now, &handle));
         }
         Event::Connected { element, .. } => {
             user.connected = true;
@@ -370,11 +384,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
                     to: element,
                 });
             } else {
-                log::debug!(
-                    "socket {}: a message of {} bytes was not delivered",
-                    socket.number(),
-                    message.len()
-                );
+                inner.inbox.lose(message.len());
             }
         }
         Event::Writable => {}

@@ -9,6 +9,7 @@ use crate::session::selection::tells_unreachable;
 use crate::session::{Event, SendOptions, SendRefused};
 use crate::types::{PeId, PoolElement, PoolHandle, Time};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// A link that is up.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub(super) struct Conversation {
     pub(super) link: LinkId,
     /// None on the element's side.
     pub(super) element: Option<PoolElement>,
+    /// The user that is itself an element (element's side).
+    sender: Option<(PoolHandle, PeId)>,
+    /// The peer's addresses.
+    peer: Vec<SocketAddr>,
     pub(super) since: Time,
     pub(super) control: bool,
     /// The peer has shown that it is one of ours.
@@ -114,6 +119,29 @@ impl Session {
         Ok(())
     }
 
+    /// Gives no business card any more on links to come.
+    pub fn withdraw_business_card(&mut self) {
+        self.own = None;
+    }
+
+    /// The user was found to be this element by its address (RFC 5352 6.6 A; element's side). What it said of itself
+    /// counts more.
+    pub fn identify_sender(&mut self, handle: PoolHandle, id: PeId) {
+        if let Phase::Up(conversation) = &mut self.phase {
+            conversation.sender.get_or_insert((handle, id));
+        }
+    }
+
+    /// The element that the user is itself, as far as it is known (element's side).
+    pub fn sender(&self) -> Option<&(PoolHandle, PeId)> {
+        self.conversation()?.sender.as_ref()
+    }
+
+    /// The peer's addresses while there is one.
+    pub fn peer_addresses(&self) -> &[SocketAddr] {
+        self.conversation().map_or(&[], |conversation| &conversation.peer)
+    }
+
     /// Error.Report for messages that must not go to another element.
     pub(super) fn give_up_bound(&mut self, element: Option<PeId>) {
         for message in self.outbox.take_bound() {
@@ -141,7 +169,14 @@ impl Session {
         self.effects.push_back(Effect::Send { link, channel, bytes: message.bytes });
     }
 
-    pub(super) fn on_link_up(&mut self, now: Time, link: LinkId, kind: LinkKind, protocol: Protocol) {
+    pub(super) fn on_link_up(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        kind: LinkKind,
+        protocol: Protocol,
+        peer: &[SocketAddr],
+    ) {
         let (seek, element) = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Accepting { .. } => (None, None),
             Phase::Opening { seek, element, .. } => (Some(seek), Some(element)),
@@ -173,6 +208,8 @@ impl Session {
             ours: framed || element.as_ref().is_some_and(|element| element.capabilities.is_some()),
             shown: control::shows_cards(kind, protocol, element.as_ref()),
             element,
+            sender: None,
+            peer: peer.to_vec(),
             card_sent: false,
             fruitful: false,
             gone: false,
@@ -281,7 +318,8 @@ impl Session {
         let Phase::Up(conversation) = &mut self.phase else { return };
         conversation.heard = true;
         conversation.fruitful = true;
-        let from = conversation.element.as_ref().map(|element| element.id);
+        let element = conversation.element.as_ref().map(|element| element.id);
+        let from = element.or_else(|| conversation.sender.as_ref().map(|(_, id)| *id));
         match channel {
             Channel::User(channel) => {
                 conversation.unanswered = false;
@@ -318,6 +356,18 @@ impl Session {
             Said::Card { handle, elements } => {
                 self.counters.cards += 1;
                 conversation.shown = true;
+                // RFC 5352 6.6 has senders named by their pool element handle, and a card names the pool only. Among ours the
+                // first element on a user's card is the user itself (docs/tcp.md 3); it has to be where the user is.
+                let named = elements.first().filter(|first| {
+                    let at = first.user_transport.addresses();
+                    conversation.peer.iter().any(|peer| at.contains(&peer.ip()))
+                });
+                if side == Side::Element
+                    && conversation.ours
+                    && let Some(first) = named
+                {
+                    conversation.sender = Some((handle.clone(), first.id));
+                }
                 // A card of another pool says nothing about where this session may go.
                 if let Some(user) = &mut self.user
                     && user.handle == handle

@@ -379,6 +379,20 @@ impl Background {
         watchers.insert(key, signal);
     }
 
+    /// The same, and it is told what is known now: it may have heard of the pool long ago.
+    pub(super) fn watch_from_now(
+        &mut self,
+        now: Time,
+        handle: &PoolHandle,
+        key: SocketKey,
+        signal: Weak<Signal>,
+    ) {
+        if let (Some(known), Some(signal)) = (self.endpoint.cached(handle), signal.upgrade()) {
+            signal.post_pool(Some(Arc::new(known.clone())));
+        }
+        self.watch(now, handle, key, signal);
+    }
+
     /// Has it told at once what there is in the pool, too.
     pub(super) fn look(&mut self, now: Time, handle: &PoolHandle, deadline: Time, signal: Weak<Signal>) {
         let query = Query { handle: handle.clone(), items: Some(u32::MAX), max_age: Duration::ZERO };

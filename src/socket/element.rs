@@ -485,10 +485,6 @@ pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
     let role = Role::Accepted(Box::new(Accepted { line, own, pool }));
     let accepted =
         Socket::new(&socket.context(), Kind::Stream, socket.carrier, socket.v4_only, role, options)?;
-    if let Some((handle, _)) = watched {
-        let (key, signal) = (accepted.key, Arc::downgrade(&accepted.signal));
-        let _ = socket.context().tell(move |b, now| b.watch(now, &handle, key, signal));
-    }
     accepted.with(|inner, now| {
         if let Role::Accepted(accepted_one) = &mut inner.role {
             let pool = accepted_one.pool.clone();
@@ -497,6 +493,10 @@ pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
         accepted.service(inner, now);
         Ok(())
     })?;
+    if let Some((handle, _)) = watched {
+        let (key, signal) = (accepted.key, Arc::downgrade(&accepted.signal));
+        let _ = socket.context().tell(move |b, now| b.watch_from_now(now, &handle, key, signal));
+    }
     Ok(table::enter(accepted))
 }
 
@@ -586,6 +586,7 @@ pub(super) fn register(
     let entered = socket.with(|inner, _| {
         if let Role::Element(element) = &mut inner.role {
             element.registered = Some(name.clone());
+            attend(Some(&name), element.card().as_ref(), &socket.signal);
         }
         Ok(())
     });

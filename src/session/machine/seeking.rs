@@ -93,7 +93,7 @@ impl Session {
 
     /// The pool has changed (by subscription): order of failover follows, and if the element in use is gone from
     /// it and its link is silent, the session moves on. Silent is an element that lets something of ours go unanswered
-    /// for [`SessionConfig::connect_timeout`] after it left the pool; a link on which nothing is outstanding stays.
+    /// for `SessionConfig::connect_timeout` after it left the pool; a link on which nothing is outstanding stays.
     pub fn pool_changed(&mut self, now: Time, resolution: Option<&Resolution>) {
         let Some(user) = &mut self.user else { return };
         match resolution {
@@ -137,7 +137,7 @@ impl Session {
     /// `max_age`: a resolution no older than this will do.
     ///
     /// A list older than that is used after all when the resolution fails or takes longer than
-    /// [`SessionConfig::connect_timeout`]. Without automatic failover there is one round of trying.
+    /// `SessionConfig::connect_timeout`. Without automatic failover there is one round of trying.
     pub fn fail_over(&mut self, now: Time, report: bool, max_age: Duration) {
         let Some(user) = &mut self.user else { return };
         let fresh = user.told.is_some_and(|told| now.since(told) <= max_age);

@@ -279,17 +279,18 @@ struct rsp_info {
     /** NULL. */
     const char *ri_build_time;
     /**
-     * Registrars to use; NULL: those of the environment variable ASAP_REGISTRARS, announced ones, and
-     * 127.0.0.1:3863.
+     * Registrars to use, before those of the environment variable ASAP_REGISTRARS (HOST[:PORT],...
+     * with addresses or DNS names) and announced ones; NULL and no such variable: port 3863 of this
+     * host.
      */
     struct rsp_registrar_info *ri_registrars;
     /** Not 0: do not listen for announcements. */
     int ri_disable_autoconfig;
     /** The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group. */
     struct sockaddr *ri_registrar_announce;
-    /** How long an announced registrar is believed (T7-ENRPoutdate). */
+    /** How long an announced registrar is believed (T7-ENRPoutdate); default 5000. */
     unsigned int ri_registrar_announce_timeout;
-    /** How long one round of the server hunt may take (T5-Serverhunt). */
+    /** How long one round of the server hunt may take (T5-Serverhunt); default 250. */
     unsigned int ri_registrar_connect_timeout;
     /** Without effect: the hunt goes on as long as somebody waits. */
     unsigned int ri_registrar_connect_max_trials;
@@ -298,9 +299,12 @@ struct rsp_info {
      * element; default 10000.
      */
     unsigned int ri_registrar_request_timeout;
-    /** How long a registrar may take to answer before the request is repeated (T1, T2, T3). */
+    /**
+     * How long a registrar may take to answer before the request is repeated (T1, T2, T3); default
+     * 500.
+     */
     unsigned int ri_registrar_response_timeout;
-    /** How often a request is repeated (MAX-REQUEST-RETRANSMIT). */
+    /** How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3. */
     unsigned int ri_registrar_request_max_trials;
     /** Component status protocol: identifier. Not used yet. */
     uint64_t ri_csp_identifier;
@@ -558,8 +562,9 @@ int rsp_initarg(struct rsp_info *info,
  * defaults.
  *
  * Returns 0; also when the library is running already: then nothing changes. -1 on failure.
- * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EMFILE, ENFILE, ENOMEM, EAGAIN (no thread).
- * No registrar is needed yet; it is looked for in the background.
+ * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (ASAP_REGISTRARS is set and nothing in it
+ * can be used), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is looked for
+ * in the background. DNS names in ASAP_REGISTRARS are looked up by this call, once.
  *
  * Threads: any. Fork: a child calls it again before it uses functions that need a registrar. RFC 5352
  * 3.6. Since 0.1.
@@ -657,12 +662,13 @@ int rsp_listen(int sd, int backlog);
  * the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
  * Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
  *
- * Returns 0, or -1: nothing is registered, or, if it was registered before, all is as it was.
- * Errors: EBADF, EFAULT, EINVAL (flags, empty handle, unknown policy, another handle than before;
- * refused: the pool has another policy or transport, or an address is not this host's), ENAMETOOLONG,
- * EISCONN, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT, EADDRINUSE (the
- * identifier or port is another's), ENOSPC (the registrar is full), EACCES, EPERM (refused), ENOTSUP
- * (in a child after fork).
+ * Returns 0, or -1: nothing has changed: not registered, or registered as before.
+ * Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before; refused by the
+ * registrar: a value, say an address that is not this host's), EISCONN (it has a session),
+ * ENAMETOOLONG, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT (a registrar is
+ * there but does not answer), EACCES or EPERM (refused), EEXIST (identifier taken), EPROTOTYPE (the
+ * pool has another policy, transport or control channel), ENOSPC (the registrar is full), EADDRINUSE,
+ * ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
  */
@@ -710,11 +716,12 @@ int rsp_accept(int sd, int timeout);
  * `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
  * ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
  *
- * Returns 0, or -1: not connected, the socket is as it was.
- * Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY, EOPNOTSUPP (a
- * server's socket), ENOENT (no such pool), EHOSTUNREACH (no registrar; the sentence names those
- * tried), ECONNREFUSED, ECONNRESET, ETIMEDOUT (what became of the last element tried), ENOTSUP (in a
- * child after fork).
+ * Returns 0, or -1: not connected.
+ * Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY (another thread is
+ * connecting it), EOPNOTSUPP (bound, listening, or not for sessions), ENOENT (no such pool: nobody is
+ * registered in it now), EHOSTUNREACH (no registrar; the sentence names those tried), ECONNREFUSED (no
+ * element accepts), ETIMEDOUT (registrar or elements do not answer), ENOTSUP (in a child after fork).
+ * The socket is then as it was: call it again.
  *
  * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
  */
@@ -742,7 +749,8 @@ int rsp_has_cookie(int sd);
  * Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
  * -1: the session has no element; call it again.
  * Errors: EBADF, EINVAL (flags), ENOTCONN (never connected, or ended), EOPNOTSUPP (a server's socket),
- * ENOENT (the pool is gone), EHOSTUNREACH, ECONNREFUSED, ETIMEDOUT, ENOTSUP (in a child after fork).
+ * ENOENT (the pool is gone), EHOSTUNREACH (no registrar), ECONNREFUSED (no element accepts), ECONNRESET,
+ * ETIMEDOUT, EPIPE (given up at RSP_FAILOVER_DEADLINE), ENOTSUP (in a child after fork).
  *
  * Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
  */
@@ -763,7 +771,7 @@ int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
  *
  * `sd`: a user's socket. `callback`: called within an `rsp_*` call on the descriptor, by the thread
  * that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
- * callback.
+ * callback. On a server's socket it is never called.
  *
  * Returns 0 or -1. Errors: EBADF.
  *

@@ -33,25 +33,27 @@ pub struct rsp_info {
     pub ri_build_date: *const c_char,
     /// NULL.
     pub ri_build_time: *const c_char,
-    /// Registrars to use; NULL: those of the environment variable ASAP_REGISTRARS, announced ones, and
-    /// 127.0.0.1:3863.
+    /// Registrars to use, before those of the environment variable ASAP_REGISTRARS (HOST[:PORT],...
+    /// with addresses or DNS names) and announced ones; NULL and no such variable: port 3863 of this
+    /// host.
     pub ri_registrars: *mut rsp_registrar_info,
     /// Not 0: do not listen for announcements.
     pub ri_disable_autoconfig: c_int,
     /// The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group.
     pub ri_registrar_announce: *mut libc::sockaddr,
-    /// How long an announced registrar is believed (T7-ENRPoutdate).
+    /// How long an announced registrar is believed (T7-ENRPoutdate); default 5000.
     pub ri_registrar_announce_timeout: c_uint,
-    /// How long one round of the server hunt may take (T5-Serverhunt).
+    /// How long one round of the server hunt may take (T5-Serverhunt); default 250.
     pub ri_registrar_connect_timeout: c_uint,
     /// Without effect: the hunt goes on as long as somebody waits.
     pub ri_registrar_connect_max_trials: c_uint,
     /// How long a call without a time-out of its own may block that needs a registrar or a pool
     /// element; default 10000.
     pub ri_registrar_request_timeout: c_uint,
-    /// How long a registrar may take to answer before the request is repeated (T1, T2, T3).
+    /// How long a registrar may take to answer before the request is repeated (T1, T2, T3); default
+    /// 500.
     pub ri_registrar_response_timeout: c_uint,
-    /// How often a request is repeated (MAX-REQUEST-RETRANSMIT).
+    /// How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3.
     pub ri_registrar_request_max_trials: c_uint,
     /// Component status protocol: identifier. Not used yet.
     pub ri_csp_identifier: u64,

@@ -95,12 +95,13 @@ pub extern "C" fn rsp_listen(sd: c_int, backlog: c_int) -> c_int {
 /// the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
 /// Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
 ///
-/// Returns 0, or -1: nothing is registered, or, if it was registered before, all is as it was.
-/// Errors: EBADF, EFAULT, EINVAL (flags, empty handle, unknown policy, another handle than before;
-/// refused: the pool has another policy or transport, or an address is not this host's), ENAMETOOLONG,
-/// EISCONN, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT, EADDRINUSE (the
-/// identifier or port is another's), ENOSPC (the registrar is full), EACCES, EPERM (refused), ENOTSUP
-/// (in a child after fork).
+/// Returns 0, or -1: nothing has changed: not registered, or registered as before.
+/// Errors: EBADF, EFAULT, EINVAL (flags, policy, empty handle, other handle than before; refused by the
+/// registrar: a value, say an address that is not this host's), EISCONN (it has a session),
+/// ENAMETOOLONG, EHOSTUNREACH (no registrar; the sentence names those tried), ETIMEDOUT (a registrar is
+/// there but does not answer), EACCES or EPERM (refused), EEXIST (identifier taken), EPROTOTYPE (the
+/// pool has another policy, transport or control channel), ENOSPC (the registrar is full), EADDRINUSE,
+/// ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
 #[unsafe(no_mangle)]
@@ -177,11 +178,12 @@ pub extern "C" fn rsp_accept(sd: c_int, timeout: c_int) -> c_int {
 /// `staleCacheValue`: a cached answer of a registrar no older than this many milliseconds will do; 0:
 /// ask. Blocks until an element is reached (see RSP_CALL_TIMEOUT).
 ///
-/// Returns 0, or -1: not connected, the socket is as it was.
-/// Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY, EOPNOTSUPP (a
-/// server's socket), ENOENT (no such pool), EHOSTUNREACH (no registrar; the sentence names those
-/// tried), ECONNREFUSED, ECONNRESET, ETIMEDOUT (what became of the last element tried), ENOTSUP (in a
-/// child after fork).
+/// Returns 0, or -1: not connected.
+/// Errors: EBADF, EFAULT, EINVAL (empty handle), ENAMETOOLONG, EISCONN, EALREADY (another thread is
+/// connecting it), EOPNOTSUPP (bound, listening, or not for sessions), ENOENT (no such pool: nobody is
+/// registered in it now), EHOSTUNREACH (no registrar; the sentence names those tried), ECONNREFUSED (no
+/// element accepts), ETIMEDOUT (registrar or elements do not answer), ENOTSUP (in a child after fork).
+/// The socket is then as it was: call it again.
 ///
 /// Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
 #[unsafe(no_mangle)]
@@ -221,7 +223,8 @@ pub extern "C" fn rsp_has_cookie(sd: c_int) -> c_int {
 /// Returns 0: `RSERPOOL_FAILOVER_COMPLETE` follows on SOCK_SEQPACKET; send again what had no answer. Or
 /// -1: the session has no element; call it again.
 /// Errors: EBADF, EINVAL (flags), ENOTCONN (never connected, or ended), EOPNOTSUPP (a server's socket),
-/// ENOENT (the pool is gone), EHOSTUNREACH, ECONNREFUSED, ETIMEDOUT, ENOTSUP (in a child after fork).
+/// ENOENT (the pool is gone), EHOSTUNREACH (no registrar), ECONNREFUSED (no element accepts), ECONNRESET,
+/// ETIMEDOUT, EPIPE (given up at RSP_FAILOVER_DEADLINE), ENOTSUP (in a child after fork).
 ///
 /// Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
 #[unsafe(no_mangle)]
@@ -250,7 +253,7 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
 ///
 /// `sd`: a user's socket. `callback`: called within an `rsp_*` call on the descriptor, by the thread
 /// that made it; it may use the descriptor, except `rsp_close`. NULL: none. `user`: handed to the
-/// callback.
+/// callback. On a server's socket it is never called.
 ///
 /// Returns 0 or -1. Errors: EBADF.
 ///

@@ -1,9 +1,9 @@
 /*
- * basic_mode: the pool only tells where the servers are; sockets and failover are the program's own.
- * The client side works with any TCP server that is registered (for example by asapctl register).
+ * basic_mode: the pool only tells where the servers are; sockets and failover are the program's
+ * own. The client works with any TCP echo server that is registered (say, by asapctl register).
  *
- *     basic_mode [-registrar=ADDRESS:PORT] server POOL    a plain TCP echo server, registered in the pool
- *     basic_mode [-registrar=ADDRESS:PORT] client POOL    connects to one after the other until one answers
+ *     basic_mode [-registrar=ADDRESS:PORT] server POOL    a plain TCP echo server in the pool
+ *     basic_mode [-registrar=ADDRESS:PORT] client POOL    tries one after the other
  */
 #define _POSIX_C_SOURCE 200809L
 #include <arpa/inet.h>
@@ -14,8 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -23,9 +24,10 @@ static int server(const unsigned char *pool, size_t length) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, 16) < 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &size) < 0) {
-        return fail("socket");
+    if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 ||
+        listen(listener, 16) < 0 || getsockname(listener, (struct sockaddr *)&address, &size) < 0) {
+        perror("basic_mode");
+        return 1;
     }
     struct rsp_addrinfo self = {.ai_family = AF_INET,
                                 .ai_socktype = SOCK_STREAM,
@@ -38,17 +40,21 @@ static int server(const unsigned char *pool, size_t length) {
     if (rsp_pe_registration(pool, length, &self, &load, 3600 * 1000, 0) != 0) {
         return fail("rsp_pe_registration");
     }
-    printf("element 0x%08x at port %u\n", (unsigned)self.ai_pe_id, (unsigned)ntohs(address.sin_port));
+    printf("element 0x%08x at port %u\n", (unsigned)self.ai_pe_id, ntohs(address.sin_port));
     fflush(stdout);
-    for (;;) {
+    for (;;) { /* one client at a time */
         char buffer[4096];
         ssize_t got;
         int client = accept(listener, NULL, NULL);
         if (client < 0) {
-            continue;
+            if (errno == EINTR || errno == ECONNABORTED) {
+                continue;
+            }
+            perror("accept");
+            return 1;
         }
         while ((got = read(client, buffer, sizeof(buffer))) > 0) {
-            if (write(client, buffer, (size_t)got) != got) {
+            if (send(client, buffer, (size_t)got, MSG_NOSIGNAL) != got) {
                 break;
             }
         }
@@ -64,8 +70,9 @@ static int ask(const struct rsp_addrinfo *server) {
     ssize_t got = 1;
     int fd = socket(server->ai_family, server->ai_socktype, server->ai_protocol);
     if (fd >= 0 && connect(fd, server->ai_addr, (socklen_t)server->ai_addrlen) == 0 &&
-        write(fd, question, sizeof(question)) == (ssize_t)sizeof(question)) {
-        while (have < sizeof(answer) && (got = read(fd, answer + have, sizeof(answer) - have)) > 0) {
+        send(fd, question, sizeof(question), MSG_NOSIGNAL) == (ssize_t)sizeof(question)) {
+        while (have < sizeof(answer) &&
+               (got = read(fd, answer + have, sizeof(answer) - have)) > 0) {
             have += (size_t)got;
         }
     }
@@ -83,7 +90,8 @@ static int client(const unsigned char *pool, size_t length) {
     }
     printf("%d servers\n", count);
     int result = 1;
-    for (struct rsp_addrinfo *server = servers; server != NULL && result != 0; server = server->ai_next) {
+    for (struct rsp_addrinfo *server = servers; server != NULL && result != 0;
+         server = server->ai_next) {
         if (ask(server) == 0) {
             printf("element 0x%08x answered\n", (unsigned)server->ai_pe_id);
             result = 0;
@@ -103,12 +111,14 @@ int main(int argc, char **argv) {
     struct rsp_info info;
     rsp_initinfo(&info);
     for (int i = 1; i < argc; i++) {
-        if (!rsp_initarg(&info, argv[i]) && count < 2) {
+        if (!rsp_initarg(&info, argv[i]) && argv[i][0] != '-' && count < 2) {
             words[count++] = argv[i];
         }
     }
-    if (count != 2) {
-        fprintf(stderr, "usage: basic_mode [-registrar=ADDRESS:PORT] server|client POOL\n");
+    int serve = count == 2 && strcmp(words[0], "server") == 0;
+    if (count != 2 || (!serve && strcmp(words[0], "client") != 0)) {
+        fprintf(stderr, "usage: basic_mode [-registrar=ADDRESS:PORT] server|client POOL\n%s\n",
+                asap_last_error());
         return 2;
     }
     if (rsp_initialize(&info) < 0) {
@@ -116,7 +126,8 @@ int main(int argc, char **argv) {
     }
     rsp_freeinfo(&info);
     const unsigned char *pool = (const unsigned char *)words[1];
-    int result = strcmp(words[0], "server") == 0 ? server(pool, strlen(words[1])) : client(pool, strlen(words[1]));
+    size_t length = strlen(words[1]);
+    int result = serve ? server(pool, length) : client(pool, length);
     rsp_cleanup();
     return result;
 }

@@ -6,12 +6,12 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <asap.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -20,9 +20,15 @@ int main(int argc, char **argv) {
     struct rsp_info info;
     rsp_initinfo(&info);
     for (int i = 1; i < argc; i++) {
-        if (!rsp_initarg(&info, argv[i])) {
-            pool = argv[i];
+        if (rsp_initarg(&info, argv[i])) {
+            continue; /* the library's, and in info now */
         }
+        if (argv[i][0] == '-') { /* if it was the library's, there is a sentence on what is wrong */
+            fprintf(stderr, "usage: echo_client [-registrar=ADDRESS:PORT] [POOL]\n%s\n",
+                    asap_last_error());
+            return 2;
+        }
+        pool = argv[i];
     }
     if (rsp_initialize(&info) < 0) {
         return fail("rsp_initialize");
@@ -33,7 +39,7 @@ int main(int argc, char **argv) {
     if (sd < 0) {
         return fail("rsp_socket");
     }
-    int on = 1; /* without it, rsp_forcefailover() is for us to call on RSERPOOL_FAILOVER_NECESSARY */
+    int on = 1; /* otherwise rsp_forcefailover() is ours to call on RSERPOOL_FAILOVER_NECESSARY */
     if (rsp_setsockopt(sd, SOL_RSERPOOL, RSP_AUTO_FAILOVER, &on, sizeof(on)) < 0) {
         return fail("rsp_setsockopt");
     }

@@ -17,8 +17,9 @@ static void stop(int sig) {
     stopped = 1;
 }
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -27,9 +28,15 @@ int main(int argc, char **argv) {
     struct rsp_info info;
     rsp_initinfo(&info);
     for (int i = 1; i < argc; i++) {
-        if (!rsp_initarg(&info, argv[i])) { /* not for the library: ours */
-            pool = argv[i];
+        if (rsp_initarg(&info, argv[i])) {
+            continue; /* the library's, and in info now */
         }
+        if (argv[i][0] == '-') { /* if it was the library's, there is a sentence on what is wrong */
+            fprintf(stderr, "usage: echo_server [-registrar=ADDRESS:PORT] [POOL]\n%s\n",
+                    asap_last_error());
+            return 2;
+        }
+        pool = argv[i];
     }
     struct sigaction action = {.sa_handler = stop}; /* no SA_RESTART: waiting ends with EINTR */
     sigaction(SIGINT, &action, NULL);
@@ -68,9 +75,10 @@ int main(int argc, char **argv) {
             continue; /* sessions come and go; an echo has no state to restore */
         }
         /* All sessions arrive on this one socket: answer to the one it came from. */
-        if (rsp_sendmsg(sd, buffer, (size_t)got, 0, from.rinfo_session, from.rinfo_ppid, from.rinfo_stream, 0, 0,
+        uint32_t session = from.rinfo_session;
+        if (rsp_sendmsg(sd, buffer, (size_t)got, 0, session, from.rinfo_ppid, from.rinfo_stream, 0, 0,
                         1000) < 0) {
-            fprintf(stderr, "session %u: %s\n", (unsigned)from.rinfo_session, asap_last_error());
+            fprintf(stderr, "session %u: %s\n", (unsigned)session, asap_last_error());
         }
     }
     rsp_close(sd); /* ends the registration, too */

@@ -1,7 +1,7 @@
 /*
- * epoll_client: many sessions with a pool in an event loop of the program's own. A descriptor of the
- * library is one of the kernel: readable means "call rsp_recvmsg", also for failovers; its number
- * stays the same whatever server it is connected to.
+ * epoll_client: many sessions with a pool in an event loop of the program's own. A descriptor
+ * of the library is one of the kernel: readable means "call rsp_recvmsg", also for failovers;
+ * its number stays the same whatever server it is connected to.
  *
  *     epoll_client [-registrar=ADDRESS:PORT] [-pool=NAME] [-sessions=N] [-rounds=N]
  */
@@ -13,8 +13,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -38,7 +39,14 @@ int main(int argc, char **argv) {
             sessions = atoi(argv[i] + 10);
         } else if (strncmp(argv[i], "-rounds=", 8) == 0) {
             rounds = atoi(argv[i] + 8);
+        } else {
+            fprintf(stderr, "unknown: %s %s\n", argv[i], asap_last_error());
+            return 2;
         }
+    }
+    if (sessions < 1 || rounds < 1) {
+        fprintf(stderr, "sessions and rounds: at least 1\n");
+        return 2;
     }
     if (rsp_initialize(&info) < 0) {
         return fail("rsp_initialize");
@@ -49,18 +57,24 @@ int main(int argc, char **argv) {
     int *done = calloc((size_t)sessions, sizeof(int));  /* rounds done by each session */
     int *sds = calloc((size_t)sessions, sizeof(int));
     if (epoll < 0 || done == NULL || sds == NULL) {
+        perror("epoll_client");
         return 1;
     }
     for (int i = 0; i < sessions; i++) {
         int on = 1;
         int sd = sds[i] = rsp_socket(0, SOCK_SEQPACKET, 0);
         if (sd < 0 || rsp_setsockopt(sd, SOL_RSERPOOL, RSP_AUTO_FAILOVER, &on, sizeof(on)) < 0 ||
-            rsp_connect(sd, (const unsigned char *)pool, strlen(pool), 1000) < 0) { /* a look-up of the last second will do */
+            /* 1000: a look-up of the last second will do */
+            rsp_connect(sd, (const unsigned char *)pool, strlen(pool), 1000) < 0) {
             return fail("rsp_connect");
         }
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, sd, &event) < 0 || ask(sd, 0) < 0) {
-            return fail("epoll_ctl or rsp_sendmsg");
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, sd, &event) < 0) {
+            perror("epoll_ctl");
+            return 1;
+        }
+        if (ask(sd, 0) < 0) {
+            return fail("rsp_sendmsg");
         }
     }
 
@@ -97,7 +111,7 @@ int main(int argc, char **argv) {
                 continue;
             }
             int round = -1;
-            in.bytes[got < (ssize_t)sizeof(in.bytes) ? got : (ssize_t)sizeof(in.bytes) - 1] = '\0';
+            in.bytes[(size_t)got < sizeof(in.bytes) ? (size_t)got : sizeof(in.bytes) - 1] = '\0';
             if (sscanf(in.bytes, "round %d", &round) != 1 || round != done[i]) {
                 continue; /* a second answer to something asked twice */
             }

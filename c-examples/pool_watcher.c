@@ -19,8 +19,9 @@ static void stop(int sig) {
     stopped = 1;
 }
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -37,7 +38,8 @@ static void print(const char *what, const struct rsp_poolchange *change) {
         port = ntohs(v6->sin6_port);
     }
     const char *policy = rsp_getpolicybytype(change->rpc_loadinfo.rli_policy);
-    printf("%s 0x%08x at %s port %u, %s\n", what, (unsigned)change->rpc_pe_id, text, port, policy ? policy : "?");
+    printf("%s 0x%08x at %s port %u, %s\n", what, (unsigned)change->rpc_pe_id, text, port,
+           policy ? policy : "?");
 }
 
 int main(int argc, char **argv) {
@@ -45,9 +47,15 @@ int main(int argc, char **argv) {
     struct rsp_info info;
     rsp_initinfo(&info);
     for (int i = 1; i < argc; i++) {
-        if (!rsp_initarg(&info, argv[i])) {
-            pool = argv[i];
+        if (rsp_initarg(&info, argv[i])) {
+            continue; /* the library's, and in info now */
         }
+        if (argv[i][0] == '-') { /* if it was the library's, there is a sentence on what is wrong */
+            fprintf(stderr, "usage: pool_watcher [-registrar=ADDRESS:PORT] [POOL]\n%s\n",
+                    asap_last_error());
+            return 2;
+        }
+        pool = argv[i];
     }
     struct sigaction action = {.sa_handler = stop};
     sigaction(SIGINT, &action, NULL);
@@ -62,7 +70,8 @@ int main(int argc, char **argv) {
     }
     while (!stopped) {
         struct rsp_poolchange change;
-        int told = rsp_watch_next(sd, &change, sizeof(change), 1000); /* or wait for sd in an event loop */
+        /* Or wait for sd in an event loop. */
+        int told = rsp_watch_next(sd, &change, sizeof(change), 1000);
         if (told < 0 && errno != EINTR) {
             return fail("rsp_watch_next");
         }

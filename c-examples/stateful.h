@@ -1,9 +1,9 @@
 /*
- * What stateful_server.c and stateful_client.c share: messages (all numbers in network byte order) and
- * the running hash.
+ * What stateful_server.c and stateful_client.c share: messages (all numbers in network byte
+ * order) and the running hash.
  *
- * The hash covers every request so far, so a request lost, repeated or changed anywhere shows in every
- * later reply.
+ * The hash covers every request so far, so a request lost, repeated or changed anywhere shows
+ * in every later reply.
  */
 #ifndef STATEFUL_H
 #define STATEFUL_H

@@ -3,11 +3,12 @@
  * every reply by computing the running hash itself. Kill the servers: each failover is printed with
  * its gap, and a request lost, processed twice or answered wrongly makes it fail.
  *
- *     stateful_client [-registrar=ADDRESS:PORT] [-pool=NAME] [-requests=N] [-pause=MICROSECONDS] [-machine]
+ *     stateful_client [-registrar=ADDRESS:PORT] [-pool=NAME] [-requests=N] [-pause=MICROSECONDS]
+ *                     [-machine]
  *
- * SIGTERM and SIGINT end it after the request under way. Its exit status is 0 only if every request was answered rightly. -machine prints lines for programs:
- * "connected ID", "progress N ID" twice a second, "failover COUNT FROM TO GAP_MS REQUEST", "summary
- * NAME=NUMBER ...".
+ * SIGTERM and SIGINT end it after the request under way. Its exit status is 0 only if every request
+ * was answered rightly. -machine prints lines for programs: "connected ID", "progress N ID" twice a
+ * second, "failover COUNT FROM TO GAP_MS REQUEST", "summary NAME=NUMBER ...".
  */
 #define _DEFAULT_SOURCE
 #include "stateful.h"
@@ -28,7 +29,7 @@ static uint64_t in_flight;                      /* the request without reply */
 static uint64_t resent, repeated, replayed, wrong;
 static uint64_t failovers;
 static double gap_least = 1e300, gap_most, gap_sum;
-static double last_reply, lost_at = -1;         /* ms; lost_at: of the last reply before a failover still open */
+static double last_reply, lost_at = -1;         /* ms; lost_at: when the present failover began */
 static struct rsp_failover_info moved;
 
 static double now_ms(void) {
@@ -42,8 +43,9 @@ static void stop(int sig) {
     stopped = 1;
 }
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -53,7 +55,7 @@ static void on_failover(int sd, const struct rsp_failover_info *failover, void *
     moved = *failover;
 }
 
-/* The gap the user feels: from the last reply before the failover to the first one after it, without the pause we made ourselves. */
+/* The gap the user feels: from the loss of the server to the first reply after it. */
 static void note_gap(double gap) {
     failovers++;
     gap_sum += gap;
@@ -71,7 +73,7 @@ static int send_request(int sd, uint64_t number) {
     return rsp_sendmsg(sd, &request, sizeof(request), 0, 0, 0, 0, 0, 0, 30000) < 0 ? -1 : 0;
 }
 
-/* Waits for the reply to request `number`, which carries `hash` if all is right. 0: answered, -1: given up. */
+/* Waits for the reply to request `number`, which is to carry `hash`. -1: given up. */
 static int await_reply(int sd, uint64_t number, uint64_t hash) {
     for (;;) {
         union {
@@ -101,7 +103,8 @@ static int await_reply(int sd, uint64_t number, uint64_t hash) {
             }
             continue;
         }
-        if (flags & (MSG_RSERPOOL_COOKIE_ECHO | MSG_RSERPOOL_UNDELIVERED) || got != sizeof(in.reply)) {
+        if (flags & (MSG_RSERPOOL_COOKIE_ECHO | MSG_RSERPOOL_UNDELIVERED) ||
+            got != sizeof(in.reply)) {
             continue;
         }
         uint64_t answered = be64toh(in.reply.number);
@@ -171,7 +174,8 @@ int main(int argc, char **argv) {
         asked = in_flight;
         hash = hash_more(hash, in_flight, in_flight * 0x9e3779b97f4a7c15u);
         if (send_request(sd, in_flight) < 0 || await_reply(sd, in_flight, hash) < 0) {
-            fprintf(stderr, "LOST: no reply to request %llu: %s\n", (unsigned long long)in_flight, asap_last_error());
+            fprintf(stderr, "LOST: no reply to request %llu: %s\n", (unsigned long long)in_flight,
+                    asap_last_error());
             break;
         }
         answered++;
@@ -187,9 +191,11 @@ int main(int argc, char **argv) {
         }
     }
     uint64_t lost = asked - answered;
-    printf(machine ? "summary requests=%llu answered=%llu lost=%llu wrong=%llu resent=%llu replayed=%llu repeated=%llu failovers=%llu "
+    printf(machine ? "summary requests=%llu answered=%llu lost=%llu wrong=%llu resent=%llu "
+                     "replayed=%llu repeated=%llu failovers=%llu "
                      "gap_min_ms=%.3f gap_mean_ms=%.3f gap_max_ms=%.3f seconds=%.3f\n"
-                   : "%llu requests, %llu answered, %llu lost, %llu wrong; %llu sent again, %llu of these answered from the cookie, %llu answered twice; "
+                   : "%llu requests, %llu answered, %llu lost, %llu wrong; %llu sent again, "
+                     "%llu of these answered from the cookie, %llu answered twice; "
                      "%llu failovers, gap %.1f / %.1f / %.1f ms (least / mean / most); %.1f s\n",
            (unsigned long long)asked, (unsigned long long)answered, (unsigned long long)lost,
            (unsigned long long)wrong, (unsigned long long)resent, (unsigned long long)replayed,

@@ -1,12 +1,13 @@
 /*
- * stateful_server: counts its client's requests and hashes them, and keeps nothing: the state travels
- * with the client, in the session's cookie. So it can be killed at any moment, and another server goes
- * on with the same client:
+ * stateful_server: counts its client's requests and hashes them, and keeps nothing: the state
+ * travels with the client, in the session's cookie. So it can be killed at any moment, and
+ * another server goes on with the same client:
  *
- *   - The cookie with the state after request n is sent BEFORE the reply to n, on the same connection. A client that has the reply
- *     has the cookie. Killed before the cookie left: the next server knows n-1, and the client sends n again, which is processed.
- *   - Killed between cookie and reply: the next server knows n already, and the client sends n again: it is answered from the
- *     state, not processed a second time.
+ *   - The cookie with the state after request n is sent BEFORE the reply to n, on the same
+ *     connection. A client that has the reply has the cookie. Killed before the cookie left:
+ *     the next server knows n-1, and the client sends n again, which is processed.
+ *   - Killed between cookie and reply: the next server knows n already, and the client sends n
+ *     again: it is answered from the state, not processed a second time.
  *
  *     stateful_server [-registrar=ADDRESS:PORT] [-pool=NAME]
  */
@@ -28,8 +29,9 @@ static void stop(int sig) {
     stopped = 1;
 }
 
+/* After a failed rsp_* call: the sentence says what failed, what was tried, what to do. */
 static int fail(const char *what) {
-    fprintf(stderr, "%s: %s (%s)\n", what, asap_last_error(), strerror(errno));
+    fprintf(stderr, "%s: %s\n", what, asap_last_error());
     return 1;
 }
 
@@ -124,7 +126,8 @@ int main(int argc, char **argv) {
         if (flags & MSG_RSERPOOL_NOTIFICATION) {
             if (in.notification.rn_header.rn_type == RSERPOOL_SESSION_CHANGE) {
                 /* A new session, or the number of an old one free for the next. */
-                memset(state_of(in.notification.rn_session_change.rsc_session), 0, sizeof(struct state));
+                struct state *state = state_of(in.notification.rn_session_change.rsc_session);
+                memset(state, 0, sizeof(*state));
             }
         } else if (flags & MSG_RSERPOOL_COOKIE_ECHO) {
             if (got == sizeof(in.cookie)) { /* it comes before anything else of that session */

@@ -76,7 +76,7 @@ pub fn pools(look: &Look) -> Result<(), String> {
     if rows.is_empty() {
         println!("no pools");
     } else {
-        table::print(&["POOL", "ELEMENT", "POLICY", "TRANSPORT", "HOME", "EXPIRES IN"], &rows);
+        table::print(&["POOL", "ELEMENT", "POLICY", "TRANSPORT", "HOME", "EXPIRES IN (s)"], &rows);
     }
     Ok(())
 }

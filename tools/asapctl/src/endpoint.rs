@@ -31,9 +31,10 @@ pub struct Register {
     #[arg(long, value_name = "HANDLE")]
     pool: String,
     /// Where the server listens; must be an address of this machine as the registrar sees it.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::address)]
     tcp: SocketAddr,
-    /// Policy with its values, e.g. RoundRobin, WeightedRandom:3, LeastUsed:0.
+    /// Policy with its values: RoundRobin, Random, WeightedRoundRobin:WEIGHT, WeightedRandom:WEIGHT, Priority:PRIORITY,
+    /// LeastUsed:LOAD and others (docs/policies.md).
     #[arg(long, default_value = "RoundRobin", value_parser = policy)]
     policy: Policy,
     /// The element's identifier [default: random].
@@ -46,11 +47,16 @@ pub struct Register {
 fn policy(text: &str) -> Result<Policy, String> {
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
-    let policy_type = PolicyType::from_name(name).ok_or_else(|| format!("no policy is called {name}"))?;
+    let policy_type = PolicyType::from_name(name).ok_or_else(|| {
+        format!("no policy is called {name}; there are RoundRobin, Random, WeightedRandom:3 and others (docs/policies.md)")
+    })?;
     let values: Vec<u32> =
         parts.map(|v| v.parse().map_err(|_| format!("{v} is no policy value"))).collect::<Result<_, _>>()?;
-    if values.len() > policy_type.words() {
-        return Err(format!("{name} takes {} values", policy_type.words()));
+    // A weight left out would be 0: no service.
+    if values.len() != policy_type.words() {
+        let example = [name].into_iter().chain(std::iter::repeat_n("1", policy_type.words()));
+        let example: Vec<&str> = example.collect();
+        return Err(format!("{name} takes {} values, e.g. {}", policy_type.words(), example.join(":")));
     }
     Ok(Policy::new(policy_type, &values))
 }

@@ -6,6 +6,7 @@ mod endpoint;
 mod table;
 
 use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +20,7 @@ Examples:
   asapctl pools                                       what the registrar on this machine holds
   asapctl resolve EchoPool                            ask as a client would
   asapctl register --pool Web --tcp 127.0.0.1:8080    put a plain TCP server into a pool while this runs
+  asapctl pools --json                                for programs
   ASAP_REGISTRARS=10.0.0.5 asapctl resolve EchoPool   ask a registrar elsewhere"
 )]
 struct Cli {
@@ -36,7 +38,8 @@ enum Command {
     Peers(Look),
     /// The elements of a pool in the order in which a client would try them.
     Resolve(endpoint::Resolve),
-    /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT.
+    /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT. Whether the server
+    /// lives is not looked at: run this beside it and end it with it.
     Register(endpoint::Register),
     /// A registrar, a pool of three C servers, one C client; servers are killed, sessions go on.
     Demo(demo::Demo),
@@ -57,16 +60,22 @@ struct Look {
 #[derive(Args, Clone)]
 struct Registrars {
     /// Ask this registrar (ADDR:PORT, repeatable) [default: ASAP_REGISTRARS, announcements, loopback].
-    #[arg(long = "registrar", value_name = "ADDR:PORT")]
-    registrars: Vec<std::net::SocketAddr>,
+    #[arg(long = "registrar", value_name = "ADDR:PORT", value_parser = address)]
+    registrars: Vec<SocketAddr>,
     /// Give up after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     timeout: Duration,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "say a numeric address and a port, e.g. 127.0.0.1:8080 or [::1]:8080".to_string())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("some time is needed for an answer".to_string()) } else { Ok(time) }
 }
 
 fn main() -> ExitCode {

@@ -42,13 +42,13 @@ them to networks that you trust."
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
     /// Serve pool elements and users here (repeatable; port 0: any) [default: 127.0.0.1:3863].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub asap: Vec<SocketAddr>,
     /// Serve other registrars here (repeatable; port 0: any) [default: 127.0.0.1:9901].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub enrp: Vec<SocketAddr>,
     /// Another registrar's ENRP address (repeatable).
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub peer: Vec<SocketAddr>,
     /// Announce this registrar: `auto` (to the IANA groups, if it serves more than this machine), `off`, or a
     /// group of your own [default: auto].
@@ -90,6 +90,12 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "say a numeric address and a port, e.g. 127.0.0.1:3863, 0.0.0.0:3863 or [::1]:3863".to_owned()
+    })
 }
 
 /// How the registrar is announced.
@@ -279,6 +285,9 @@ mod tests {
         assert!(options(&["--id", "0"]).id().unwrap_err().contains("not 0"));
         assert_eq!(options(&["--id", "0x10"]).id().unwrap(), ServerId::new(16));
         assert!(options(&["--announce", "10.0.0.1:1"]).announce().unwrap_err().contains("multicast"));
+        let bare =
+            Options::try_parse_from(["asap-registrar", "--asap", "127.0.0.1"]).map(|_| ()).unwrap_err();
+        assert!(bare.to_string().contains("and a port"), "{bare}");
         assert!(options(&["--profile", "fast"]).profile().unwrap_err().contains("lan, wan or rfc"));
     }
 

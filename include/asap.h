@@ -192,7 +192,10 @@
 /** Message delivery option: to the element the last message to this pool went to. */
 #define ASAP_SEND_TO_LAST 4
 
-/** Message delivery option: a copy to every element of the pool but the sender. */
+/**
+ * Message delivery option: a copy to every element of the pool but the sender (the element that this
+ * program is itself: the one registered first).
+ */
 #define ASAP_SEND_TO_ALL 8
 
 /** Message delivery option: with ASAP_SEND_TO_ALL, to the sender, too. */

@@ -331,7 +331,8 @@ pub const ASAP_SEND_FAILOVER: u32 = 0x0001;
 pub const ASAP_SEND_NO_FAILOVER: u32 = 0x0002;
 /// Message delivery option: to the element the last message to this pool went to.
 pub const ASAP_SEND_TO_LAST: u32 = 0x0004;
-/// Message delivery option: a copy to every element of the pool but the sender.
+/// Message delivery option: a copy to every element of the pool but the sender (the element that this
+/// program is itself: the one registered first).
 pub const ASAP_SEND_TO_ALL: u32 = 0x0008;
 /// Message delivery option: with ASAP_SEND_TO_ALL, to the sender, too.
 pub const ASAP_SEND_TO_SELF: u32 = 0x0010;

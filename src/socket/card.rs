@@ -19,8 +19,8 @@ pub(super) type Card = (PoolHandle, Vec<PoolElement>);
 /// Who a context is to those its users talk to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Identity {
-    /// Its elements, registered longest ago first.
-    pub(super) own: Vec<Name>,
+    /// The element that speaks for it, if it has one.
+    pub(super) own: Option<Name>,
     /// What its users give; the first element on it is the context's own (docs/tcp.md).
     pub(super) card: Option<Card>,
 }

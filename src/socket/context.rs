@@ -428,9 +428,10 @@ impl Background {
 
     /// An element has come or gone, or the pool of the first has changed.
     fn identify(&mut self) {
-        let standing = self.registrations.values().filter(|r| r.confirmed && !r.once && r.leaving.is_none());
-        let own: Vec<Name> = standing.filter_map(|r| r.name.clone()).collect();
-        let card = own.first().and_then(|name| card::of_user(name, self.endpoint.cached(&name.0)));
+        let mut standing =
+            self.registrations.values().filter(|r| r.confirmed && !r.once && r.leaving.is_none());
+        let own: Option<Name> = standing.find_map(|r| r.name.clone());
+        let card = own.as_ref().and_then(|name| card::of_user(name, self.endpoint.cached(&name.0)));
         if own == self.identity.own && card::same(card.as_ref(), self.identity.card.as_ref()) {
             return;
         }
@@ -536,7 +537,7 @@ impl Background {
 
     fn on_event(&mut self, now: Time, event: Event) {
         let speaks_for_us =
-            |handle: &PoolHandle| self.identity.own.first().is_some_and(|own| own.0 == *handle);
+            |handle: &PoolHandle| self.identity.own.as_ref().is_some_and(|own| own.0 == *handle);
         let affected = match &event {
             Event::Registered { .. } | Event::Deregistered { .. } => true,
             Event::PoolChanged { handle, .. } => speaks_for_us(handle),

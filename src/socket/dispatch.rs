@@ -44,7 +44,7 @@ pub(super) fn service(socket: &Socket, inner: &mut Inner, now: Time, mail: Mail,
     let mut events = Vec::new();
     if let Role::Dispatch(line) = &mut inner.role {
         if let Some(identity) = mail.identity {
-            line.machine.set_own(identity.own.iter().cloned());
+            line.machine.set_own(identity.own.clone());
             line.machine.set_business_card(identity.card.clone());
         }
         for (handle, outcome) in mail.resolved {

@@ -349,7 +349,9 @@ static void element_and_user(void) {
     EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "one", 3, ASAP_USE_DEFAULT, htonl(5), 1, 0, 5000), 3, 0, user, DATA);
     EVENT_ROW(rsp_sendto_pool(user, POOL, id, "two", 3, ASAP_SEND_NO_FAILOVER, 0, 0, 0, 5000), 3, 0, user, DATA);
     EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "three", 5, ASAP_SEND_TO_LAST, 0, 0, 0, 5000), 5, 0, user, DATA);
-    EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "all", 3, ASAP_SEND_TO_ALL, 0, 0, 0, 5000), 3, 0, user, DATA);
+    ROW(rsp_sendto_pool(user, POOL, 0, "others", 6, ASAP_SEND_TO_ALL, 0, 0, 0, 5000), 6, 0); /* there are none */
+    EVENT_ROW(rsp_sendto_pool(user, POOL, 0, "all", 3, ASAP_SEND_TO_ALL | ASAP_SEND_TO_SELF, 0, 0, 0, 5000), 3, 0, user, DATA);
+    ROW(rsp_recvmsg(user, buffer, sizeof(buffer), NULL, &flags, 100), -1, EAGAIN);
     EVENT_ROW(rsp_sendto_pool(user, (const unsigned char *)"NoSuchPool", 10, 0, "four", 4, ASAP_SEND_NO_FAILOVER, 0, 0, 0, 5000), 4,
               0, user, UNDELIVERED);
     ROW(rsp_sendmsg(user, "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, ENOTCONN);

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim endurance soak header examples docs clean help
+.PHONY: all demo test lint sim endurance soak lab header examples docs clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -32,6 +32,9 @@ endurance: examples ## 10^6 requests of a C client while its servers are killed 
 	RUST_LOG=error $(CARGO) test --test endurance -- --ignored --nocapture
 
 soak: endurance sim ## what takes too long for CI
+
+lab: ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
+	CARGO="$(CARGO)" tests/lab/all
 
 header: ## generate include/asap.h anew
 	UPDATE_HEADER=1 $(CARGO) test --test header

@@ -183,6 +183,47 @@ impl RegistrarConfig {
     }
 }
 
+/// How long an SCTP association tries a path, and all of them, before it gives up (RFC 9260 16), while data is under way or
+/// a heartbeat is.
+#[derive(Clone, Debug)]
+pub struct PathLimits {
+    /// RTO.Initial: how long the first retransmission waits, and the next address when connecting.
+    pub rto_initial: Duration,
+    /// RTO.Min.
+    pub rto_min: Duration,
+    /// RTO.Max.
+    pub rto_max: Duration,
+    /// Path.Max.Retrans: failures in a row after which a path is left.
+    pub path_max_retrans: u16,
+    /// Association.Max.Retrans: failures in a row, on whatever path, after which the peer is given up.
+    pub association_max_retrans: u16,
+    /// HB.interval: how often an idle path is probed.
+    pub heartbeat: Duration,
+    /// How long an acknowledgement may be delayed.
+    pub sack_delay: Duration,
+}
+
+impl PathLimits {
+    /// The limits of a profile. `Lan`: a cut path costs 50 to 200 ms, and a peer that has gone silent is given up after
+    /// at most 5 timeouts of 200 ms.
+    pub fn new(profile: Profile) -> PathLimits {
+        let (initial, min, max, path, association, heartbeat, sack) = match profile {
+            Profile::Lan => (200, 50, 200, 2, 4, 2_000, 10),
+            Profile::Wan => (1_000, 200, 1_000, 3, 5, 5_000, 50),
+            Profile::Rfc => (1_000, 1_000, 60_000, 5, 10, 30_000, 200),
+        };
+        PathLimits {
+            rto_initial: Duration::from_millis(initial),
+            rto_min: Duration::from_millis(min),
+            rto_max: Duration::from_millis(max),
+            path_max_retrans: path,
+            association_max_retrans: association,
+            heartbeat: Duration::from_millis(heartbeat),
+            sack_delay: Duration::from_millis(sack),
+        }
+    }
+}
+
 /// What a machine or runtime refuses to go beyond. Safe defaults from the first day.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -211,6 +252,8 @@ pub struct Limits {
     pub cache_entries: usize,
     /// Requests an endpoint holds while it has no registrar.
     pub pending_requests: usize,
+    /// How long SCTP links try.
+    pub path: PathLimits,
 }
 
 impl Default for Limits {
@@ -228,6 +271,7 @@ impl Default for Limits {
             subscriptions_per_link: 1_024,
             cache_entries: 4_096,
             pending_requests: 16_384,
+            path: PathLimits::new(Profile::Lan),
         }
     }
 }

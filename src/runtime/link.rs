@@ -5,6 +5,7 @@
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol};
 use crate::runtime::poller::Interest;
+use crate::runtime::sctp::Sctp;
 use crate::runtime::tcp::Tcp;
 use crate::runtime::udp::Udp;
 use crate::types::Time;
@@ -61,6 +62,7 @@ pub struct Connection {
 /// One variant for each kind of link.
 #[derive(Debug)]
 enum Carrier {
+    Sctp(Box<Sctp>),
     Tcp(Box<Tcp>),
     Udp(Udp),
 }
@@ -69,12 +71,12 @@ impl Connection {
     /// Begins to connect. The addresses are tried in turn, and an address that does not answer is left for the
     /// next one after 200 ms, to be tried for longer when the others have failed; how long to go on is for the
     /// owner to say. That nobody could be reached is told by `progress`. Errors: no descriptor, or a
-    /// kind of link that is not here (`Unsupported`).
+    /// kind of link that is not here (`Unsupported`). Over SCTP the system tries all addresses for one association.
     pub fn connect(now: Time, to: &Destination, limits: &Limits) -> io::Result<Connection> {
         let carrier = match to.kind {
             LinkKind::Tcp => Carrier::Tcp(Box::new(Tcp::connect(now, to, limits)?)),
             LinkKind::Udp => Carrier::Udp(Udp::connect(to, limits)?),
-            LinkKind::Sctp => return Err(io::ErrorKind::Unsupported.into()),
+            LinkKind::Sctp => Carrier::Sctp(Box::new(Sctp::connect(to, limits)?)),
         };
         Ok(Connection { carrier })
     }
@@ -94,7 +96,7 @@ impl Connection {
         let carrier = match kind {
             LinkKind::Tcp => Carrier::Tcp(Box::new(Tcp::accepted(now, socket, protocol, limits)?)),
             LinkKind::Udp => Carrier::Udp(Udp::accepted(socket, limits)),
-            LinkKind::Sctp => return Err(io::ErrorKind::Unsupported.into()),
+            LinkKind::Sctp => Carrier::Sctp(Box::new(Sctp::accepted(socket, protocol, limits))),
         };
         Ok(Connection { carrier })
     }
@@ -107,7 +109,7 @@ impl Connection {
     /// Whether others use the descriptor, too: then who owns them all waits on it, and gives each what is its own.
     pub fn shares_socket(&self) -> bool {
         match &self.carrier {
-            Carrier::Tcp(_) => false,
+            Carrier::Tcp(_) | Carrier::Sctp(_) => false,
             Carrier::Udp(udp) => udp.shares_socket(),
         }
     }
@@ -116,7 +118,7 @@ impl Connection {
     /// how many wait.
     pub fn deliver(&mut self, bytes: Vec<u8>) {
         match &mut self.carrier {
-            Carrier::Tcp(_) => {}
+            Carrier::Tcp(_) | Carrier::Sctp(_) => {}
             Carrier::Udp(udp) => udp.deliver(bytes),
         }
     }
@@ -126,6 +128,7 @@ impl Connection {
     pub fn fd(&self) -> RawFd {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.fd(),
+            Carrier::Sctp(sctp) => sctp.fd(),
             Carrier::Udp(udp) => udp.fd(),
         }
     }
@@ -134,6 +137,7 @@ impl Connection {
     pub fn interest(&self) -> Interest {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.interest(),
+            Carrier::Sctp(sctp) => sctp.interest(),
             Carrier::Udp(udp) => udp.interest(),
         }
     }
@@ -143,6 +147,7 @@ impl Connection {
     pub fn deadline(&self) -> Option<Time> {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.deadline(),
+            Carrier::Sctp(sctp) => sctp.deadline(),
             Carrier::Udp(udp) => udp.deadline(),
         }
     }
@@ -153,6 +158,7 @@ impl Connection {
     pub fn progress(&mut self, now: Time, budget: usize, tell: &mut dyn FnMut(LinkEvent<'_>)) -> bool {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => tcp.progress(now, budget, tell),
+            Carrier::Sctp(sctp) => sctp.progress(budget, tell),
             Carrier::Udp(udp) => udp.progress(budget, tell),
         }
     }
@@ -173,6 +179,7 @@ impl Connection {
     pub fn push(&mut self, channel: Channel, bytes: Vec<u8>) {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => tcp.push(channel, bytes),
+            Carrier::Sctp(sctp) => sctp.push(channel, bytes),
             Carrier::Udp(udp) => udp.push(channel, bytes),
         }
     }
@@ -181,6 +188,7 @@ impl Connection {
     pub fn flush(&mut self) {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => tcp.flush(),
+            Carrier::Sctp(sctp) => sctp.flush(),
             Carrier::Udp(udp) => udp.flush(),
         }
     }
@@ -189,6 +197,7 @@ impl Connection {
     pub fn queued(&self) -> usize {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.queued(),
+            Carrier::Sctp(sctp) => sctp.queued(),
             Carrier::Udp(udp) => udp.queued(),
         }
     }
@@ -198,26 +207,29 @@ impl Connection {
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => tcp.take_unsent(),
+            Carrier::Sctp(sctp) => sctp.take_unsent(),
             Carrier::Udp(udp) => udp.take_unsent(),
         }
     }
 
     /// Begins to close in order: what is queued goes out, then the end of the session if the link is framed, then
-    /// FIN. What comes meanwhile is read and dropped. `Down` tells when the peer has closed too;
+    /// FIN or SHUTDOWN. What comes meanwhile is read and dropped. `Down` tells when the peer has closed too;
     /// how long to wait for that is for the owner to say.
     pub fn finish(&mut self) {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => tcp.finish(),
+            Carrier::Sctp(sctp) => sctp.finish(),
             Carrier::Udp(udp) => udp.finish(),
         }
     }
 
-    /// Closes: breaks off (RST), or sends what is queued as far as it goes without blocking and closes in order.
+    /// Closes: breaks off (RST, ABORT), or sends what is queued as far as it goes without blocking and closes in order.
     /// If not all could be written the peer finds no end of the session and knows that something is missing.
     /// Dropping a connection only closes the descriptor (for forked children).
     pub fn close(self, abort: bool) {
         match self.carrier {
             Carrier::Tcp(tcp) => tcp.close(abort),
+            Carrier::Sctp(sctp) => sctp.close(abort),
             Carrier::Udp(udp) => drop(udp),
         }
     }

@@ -1,9 +1,11 @@
 //! Listening sockets.
 
+use crate::config::Limits;
 use crate::machine::{LinkKind, Protocol};
+use crate::runtime::sctp::kernel;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// A listening socket, non-blocking and close-on-exec.
@@ -24,18 +26,46 @@ impl Listener {
         address: SocketAddr,
         backlog: i32,
     ) -> io::Result<Listener> {
-        match kind {
-            LinkKind::Tcp => {}
-            LinkKind::Sctp | LinkKind::Udp => return Err(io::ErrorKind::Unsupported.into()),
-        }
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        Listener::bind_all(kind, protocol, address, &[], backlog, &Limits::default())
+    }
+
+    /// The same with the limits of the links it will accept, and at further addresses as well, on the same port (SCTP only:
+    /// bindx). An SCTP listener at a wildcard
+    /// address offers all the host's addresses.
+    pub fn bind_all(
+        kind: LinkKind,
+        protocol: Protocol,
+        address: SocketAddr,
+        further: &[IpAddr],
+        backlog: i32,
+        limits: &Limits,
+    ) -> io::Result<Listener> {
+        let domain = match further.iter().any(IpAddr::is_ipv6) {
+            true => Domain::IPV6,
+            false => Domain::for_address(address),
+        };
+        let socket = match kind {
+            LinkKind::Tcp if further.is_empty() => {
+                Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?
+            }
+            LinkKind::Sctp => {
+                let socket = kernel::open(domain)?;
+                kernel::prepare(&socket, &limits.path)?;
+                socket
+            }
+            LinkKind::Tcp | LinkKind::Udp => return Err(io::ErrorKind::Unsupported.into()),
+        };
         socket.set_reuse_address(true)?;
         if let SocketAddr::V6(v6) = address {
-            socket.set_only_v6(!v6.ip().is_unspecified())?;
+            socket.set_only_v6(!v6.ip().is_unspecified() && further.iter().all(IpAddr::is_ipv6))?;
         }
         socket.bind(&SockAddr::from(address))?;
-        socket.listen(backlog)?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        if !further.is_empty() {
+            let further: Vec<_> = further.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect();
+            kernel::bind_also(&socket, &further)?;
+        }
+        socket.listen(backlog)?;
         Ok(Listener { socket, kind, protocol, local })
     }
 

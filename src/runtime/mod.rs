@@ -11,6 +11,7 @@ pub mod multicast;
 mod outbox;
 pub mod poller;
 pub mod readiness;
+mod sctp;
 mod tcp;
 pub mod udp;
 pub mod wake;

@@ -72,7 +72,7 @@ impl World {
     pub fn open(mut poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<World> {
         let mut listeners = Vec::new();
         for (n, (kind, protocol, address)) in config.listeners.iter().enumerate() {
-            let listener = Listener::bind(*kind, *protocol, *address, BACKLOG)
+            let listener = Listener::bind_all(*kind, *protocol, *address, &[], BACKLOG, &config.limits)
                 .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
             poller.set(listener.fd(), LISTENERS + n, Interest::READ)?;
             listeners.push(listener);

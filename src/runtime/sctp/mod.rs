@@ -1,0 +1,487 @@
+//! Links over kernel SCTP (RFC 5354 3.2, RFC 6458): one association a link, on a one-to-one socket. Messages keep their
+//! boundaries; ASAP and ENRP are told from the user's data by their payload protocol identifiers (11 and 12, RFC 5352
+//! 2.1 and RFC 5353 2). The system calls are `kernel`'s.
+
+pub(super) mod kernel;
+
+use crate::config::Limits;
+use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
+use crate::runtime::link::{LinkEvent, failure, is_idle};
+use crate::runtime::poller::Interest;
+use crate::types::Time;
+use kernel::{Envelope, Notice, Received};
+use socket2::{Domain, Socket};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+
+/// Payload protocol identifiers.
+const ASAP: u32 = 11;
+const ENRP: u32 = 12;
+/// Bytes read at once; on the stack, also of callers' threads.
+const READ: usize = 32 << 10;
+/// Reads at close, so that nothing unread turns the end into an abort.
+const DISCARD: usize = 64;
+/// The longest ASAP or ENRP message, with its padding.
+const MAX_CONTROL: usize = 65_536;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Connecting,
+    /// Accepted; `Up` is still to be told.
+    Fresh,
+    Open,
+    /// We end in order; `shut` once SHUTDOWN is under way.
+    Ending {
+        shut: bool,
+    },
+    Over,
+}
+
+/// A message of which not all has come.
+#[derive(Debug)]
+struct Partial {
+    envelope: Envelope,
+    number: u16,
+    bytes: Vec<u8>,
+}
+
+/// A message that comes back in fragments.
+#[derive(Debug)]
+struct Returning {
+    channel: Channel,
+    bytes: Vec<u8>,
+    /// Some of it went out, and may have arrived.
+    sent: bool,
+}
+
+/// An association.
+#[derive(Debug)]
+pub(super) struct Sctp {
+    socket: Socket,
+    stage: Stage,
+    protocol: Protocol,
+    queue: VecDeque<(Channel, Vec<u8>)>,
+    queued: usize,
+    limit: usize,
+    user_limit: usize,
+    pressed: bool,
+    partial: Option<Partial>,
+    /// A notification of which not all was read.
+    notice: Vec<u8>,
+    returning: Option<Returning>,
+    /// Handed to the system, and given back unsent when the association ended.
+    returned: Vec<(Channel, Vec<u8>)>,
+    /// Too long, or for a stream that is not there.
+    refused: Vec<(Channel, Vec<u8>)>,
+    /// What a notification said about the end; told when all that came before has been read.
+    ended: Option<LinkFailure>,
+    /// `Down` is to be told at once.
+    doomed: Option<LinkFailure>,
+}
+
+impl Sctp {
+    /// Begins one association to all the addresses: the system goes on to the next one when one is silent.
+    pub fn connect(to: &Destination, limits: &Limits) -> io::Result<Sctp> {
+        let mut addresses: Vec<SocketAddr> =
+            to.addresses.as_slice().iter().map(|address| SocketAddr::new(*address, to.port)).collect();
+        let socket = if addresses.iter().any(SocketAddr::is_ipv6) {
+            match kernel::open(Domain::IPV6) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                        && addresses.iter().any(SocketAddr::is_ipv4) =>
+                {
+                    // No IPv6 here.
+                    addresses.retain(SocketAddr::is_ipv4);
+                    kernel::open(Domain::IPV4)?
+                }
+                socket => {
+                    let socket = socket?;
+                    socket.set_only_v6(false)?;
+                    socket
+                }
+            }
+        } else {
+            kernel::open(Domain::IPV4)?
+        };
+        kernel::prepare(&socket, &limits.path)?;
+        kernel::tune(&socket)?;
+        let begun = kernel::connect(&socket, &addresses);
+        let mut sctp = Sctp::new(socket, Stage::Connecting, to.protocol, limits);
+        sctp.doomed = begun.err().map(|error| failure(&error));
+        Ok(sctp)
+    }
+
+    pub fn accepted(socket: Socket, protocol: Protocol, limits: &Limits) -> Sctp {
+        let tuned = kernel::tune(&socket);
+        let mut sctp = Sctp::new(socket, Stage::Fresh, protocol, limits);
+        // A peer that is gone already shows when the socket is read.
+        if let Err(error) = tuned {
+            log::debug!("an association ended while it was accepted: {error}");
+            sctp.ended = Some(LinkFailure::Reset);
+        }
+        sctp
+    }
+
+    fn new(socket: Socket, stage: Stage, protocol: Protocol, limits: &Limits) -> Sctp {
+        Sctp {
+            socket,
+            stage,
+            protocol,
+            queue: VecDeque::new(),
+            queued: 0,
+            limit: limits.queued_bytes_per_link,
+            user_limit: limits.user_message_bytes,
+            pressed: false,
+            partial: None,
+            notice: Vec::new(),
+            returning: None,
+            returned: Vec::new(),
+            refused: Vec::new(),
+            ended: None,
+            doomed: None,
+        }
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    pub fn interest(&self) -> Interest {
+        match self.stage {
+            Stage::Connecting => Interest::READ,
+            Stage::Fresh | Stage::Open | Stage::Ending { .. } => {
+                Interest { read: true, write: !self.queue.is_empty() && self.ended.is_none() }
+            }
+            Stage::Over => Interest::NONE,
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        let waiting = match self.stage {
+            Stage::Over => false,
+            Stage::Fresh => true,
+            Stage::Connecting | Stage::Open | Stage::Ending { .. } => {
+                self.doomed.is_some() || self.ended.is_some() || !self.refused.is_empty()
+            }
+        };
+        waiting.then_some(Time::ZERO)
+    }
+
+    pub fn progress(&mut self, budget: usize, tell: &mut dyn FnMut(LinkEvent<'_>)) -> bool {
+        if self.stage == Stage::Over {
+            return false;
+        }
+        if self.stage == Stage::Fresh {
+            self.up(tell);
+        }
+        if let Some(why) = self.doomed {
+            self.down(why, tell);
+            return false;
+        }
+        self.flush();
+        self.report(tell);
+        let more = self.read(budget, tell);
+        if let Some(why) = self.doomed {
+            self.down(why, tell);
+            return false;
+        }
+        more
+    }
+
+    fn report(&mut self, tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        for (channel, message) in self.refused.drain(..) {
+            tell(LinkEvent::SendFailed { channel, message });
+        }
+        if self.pressed && self.queued <= self.limit / 2 {
+            self.pressed = false;
+            tell(LinkEvent::Writable);
+        }
+    }
+
+    fn down(&mut self, why: LinkFailure, tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        self.stage = Stage::Over;
+        self.partial = None;
+        tell(LinkEvent::Down(why));
+    }
+
+    fn up(&mut self, tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        let (local, peer) =
+            match (kernel::local_addresses(&self.socket), kernel::peer_addresses(&self.socket)) {
+                (Ok(local), Ok(peer)) => (local, peer),
+                // It is over already, and may have left something to be read; but there is nobody to speak of.
+                (Err(error), _) | (_, Err(error)) => {
+                    log::debug!("an association ended before it was used: {error}");
+                    self.doomed = Some(LinkFailure::Reset);
+                    return;
+                }
+            };
+        if local.iter().any(|address| peer.contains(address)) {
+            // Connected to itself: the ephemeral port is the one asked for, and nobody listens there.
+            self.doomed = Some(LinkFailure::Refused);
+            return;
+        }
+        self.stage = Stage::Open;
+        if peer.len() > 1 {
+            // A path that was not heard of yet is not used; the system would look at it after a while only.
+            for address in &peer {
+                kernel::probe(&self.socket, *address);
+            }
+        }
+        tell(LinkEvent::Up { kind: LinkKind::Sctp, protocol: self.protocol, local: &local, peer: &peer });
+    }
+
+    // ---- reading ----
+
+    /// Returns whether more may be waiting.
+    fn read(&mut self, budget: usize, tell: &mut dyn FnMut(LinkEvent<'_>)) -> bool {
+        let mut left = budget;
+        // Pieces of a message and notifications cost as well, or one peer could keep us here.
+        let mut reads = budget.saturating_mul(4);
+        while left > 0 && reads > 0 && self.doomed.is_none() {
+            reads -= 1;
+            let mut buffer = [MaybeUninit::uninit(); READ];
+            let received = match kernel::receive(&self.socket, &mut buffer) {
+                Ok(received) => received,
+                Err(error) if is_idle(&error) => {
+                    self.doomed = self.ended;
+                    return false;
+                }
+                Err(error) => {
+                    // The socket says once why it is over, perhaps to who was sending.
+                    self.doomed = Some(match self.ended {
+                        Some(why) if why != LinkFailure::Reset => why,
+                        Some(_) | None => failure(&error),
+                    });
+                    return false;
+                }
+            };
+            let filled = match received {
+                Received::Data { len, .. } | Received::Notice { len, .. } => len,
+                Received::End => 0,
+            };
+            // SAFETY: `receive` has filled that many bytes of the buffer.
+            let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), filled) };
+            match received {
+                Received::Data { envelope, number, complete, .. } => {
+                    // While we end nobody wants it; before COMM_UP there is none.
+                    if self.stage == Stage::Open && self.on_data(bytes, envelope, number, complete, tell) {
+                        left -= 1;
+                    }
+                }
+                Received::Notice { complete, .. } => {
+                    self.notice.extend_from_slice(bytes);
+                    if complete {
+                        let whole = std::mem::take(&mut self.notice);
+                        self.on_notice(kernel::notice(&whole), tell);
+                    }
+                }
+                Received::End => self.doomed = Some(self.ended.unwrap_or(LinkFailure::Closed)),
+            }
+        }
+        budget > 0 && self.doomed.is_none()
+    }
+
+    /// Takes in a piece of a message; whether that completed it.
+    fn on_data(
+        &mut self,
+        bytes: &[u8],
+        envelope: Envelope,
+        number: u16,
+        complete: bool,
+        tell: &mut dyn FnMut(LinkEvent<'_>),
+    ) -> bool {
+        let Some(channel) = self.channel(envelope) else {
+            if complete {
+                log::debug!("dropped a message with payload protocol identifier {}", envelope.ppid);
+            }
+            return complete;
+        };
+        // Pieces of one message come without others in between (fragment interleave level 0): what belongs to
+        // another one means that the rest of the first will not come.
+        let mut partial = self
+            .partial
+            .take()
+            .filter(|begun| begun.envelope == envelope && (envelope.unordered || begun.number == number));
+        let held = partial.as_ref().map_or(0, |begun| begun.bytes.len());
+        let most = match channel {
+            Channel::User(_) => self.user_limit,
+            Channel::Asap | Channel::Enrp => MAX_CONTROL,
+        };
+        if bytes.len() > most.saturating_sub(held) {
+            self.doomed = Some(LinkFailure::Garbled);
+            return false;
+        }
+        if complete && held == 0 {
+            tell(LinkEvent::Message { channel, bytes, complete });
+            return true;
+        }
+        let begun = partial.get_or_insert_with(|| Partial { envelope, number, bytes: Vec::new() });
+        begun.bytes.extend_from_slice(bytes);
+        if complete {
+            tell(LinkEvent::Message { channel, bytes: &begun.bytes, complete });
+        } else {
+            self.partial = partial;
+        }
+        complete
+    }
+
+    fn on_notice(&mut self, notice: Notice<'_>, tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        match notice {
+            Notice::Up => {
+                if self.stage == Stage::Connecting {
+                    self.up(tell);
+                    self.flush();
+                }
+            }
+            // The socket's error, read after all that waits, says more.
+            Notice::Lost => {
+                self.ended.get_or_insert(LinkFailure::Reset);
+            }
+            Notice::Restarted => self.doomed = Some(LinkFailure::Reset),
+            Notice::Shutdown | Notice::Complete => self.ended = Some(LinkFailure::Closed),
+            Notice::PartialAborted => self.partial = None,
+            Notice::Failed { envelope, first, last, sent, bytes } => {
+                let Some(channel) = self.channel(envelope) else { return };
+                if first {
+                    self.returning = Some(Returning { channel, bytes: Vec::new(), sent: false });
+                }
+                let Some(returning) = &mut self.returning else { return };
+                returning.bytes.extend_from_slice(bytes);
+                returning.sent |= sent;
+                if last && let Some(whole) = self.returning.take().filter(|whole| !whole.sent) {
+                    self.returned.push((whole.channel, whole.bytes));
+                }
+            }
+            Notice::Other => {}
+        }
+    }
+
+    /// Which channel a message belongs to; none if it has no business here.
+    fn channel(&self, envelope: Envelope) -> Option<Channel> {
+        let user =
+            UserChannel { ppid: envelope.ppid, stream: envelope.stream, unordered: envelope.unordered };
+        match (self.protocol, envelope.ppid) {
+            (Protocol::Asap | Protocol::Session, ASAP) => Some(Channel::Asap),
+            (Protocol::Enrp, ENRP) => Some(Channel::Enrp),
+            (Protocol::Asap | Protocol::Enrp, _) => None,
+            (Protocol::Session | Protocol::Plain, _) => Some(Channel::User(user)),
+        }
+    }
+
+    // ---- writing ----
+
+    pub fn push(&mut self, channel: Channel, bytes: Vec<u8>) {
+        match (self.protocol, channel) {
+            (Protocol::Asap | Protocol::Session, Channel::Asap)
+            | (Protocol::Enrp, Channel::Enrp)
+            | (Protocol::Session | Protocol::Plain, Channel::User(_)) => {}
+            // No such channel on this link.
+            (Protocol::Enrp | Protocol::Plain, Channel::Asap)
+            | (Protocol::Asap | Protocol::Session | Protocol::Plain, Channel::Enrp)
+            | (Protocol::Asap | Protocol::Enrp, Channel::User(_)) => return,
+        }
+        if matches!(self.stage, Stage::Ending { .. }) {
+            return;
+        }
+        if self.stage != Stage::Over && self.queued >= self.limit {
+            self.doomed.get_or_insert(LinkFailure::Congested);
+        }
+        self.queued += bytes.len();
+        self.queue.push_back((channel, bytes));
+        self.pressed |= self.queued > self.limit / 2;
+    }
+
+    pub fn flush(&mut self) {
+        match self.stage {
+            Stage::Open | Stage::Ending { .. } => {}
+            Stage::Connecting | Stage::Fresh | Stage::Over => return,
+        }
+        while self.ended.is_none()
+            && self.doomed.is_none()
+            && let Some((channel, bytes)) = self.queue.front()
+        {
+            let envelope = match channel {
+                Channel::Asap => Envelope { stream: 0, ppid: ASAP, unordered: false },
+                Channel::Enrp => Envelope { stream: 0, ppid: ENRP, unordered: false },
+                Channel::User(user) => {
+                    Envelope { stream: user.stream, ppid: user.ppid, unordered: user.unordered }
+                }
+            };
+            let sent = kernel::send(&self.socket, envelope, self.queue.len() == 1, bytes);
+            match sent {
+                Err(error) if is_idle(&error) => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL)) => {
+                    // Longer than the send buffer, empty, or a stream the association does not have.
+                    if let Some(message) = self.queue.pop_front() {
+                        self.queued -= message.1.len();
+                        self.refused.push(message);
+                    }
+                }
+                Err(error) => {
+                    // What came before is read before it is told.
+                    self.ended = Some(failure(&error));
+                    return;
+                }
+                Ok(()) => {
+                    if let Some((_, bytes)) = self.queue.pop_front() {
+                        self.queued -= bytes.len();
+                    }
+                }
+            }
+        }
+        if let Stage::Ending { shut: shut @ false } = &mut self.stage
+            && self.queue.is_empty()
+        {
+            *shut = true;
+            // From now on the system goes on by itself, whatever becomes of us.
+            let _ = self.socket.set_linger(None);
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    pub fn queued(&self) -> usize {
+        if self.stage == Stage::Over { 0 } else { self.queued }
+    }
+
+    pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {
+        self.queued = 0;
+        let mut unsent = std::mem::take(&mut self.returned);
+        unsent.extend(self.refused.drain(..));
+        unsent.extend(self.queue.drain(..));
+        unsent.retain(|(channel, _)| matches!(channel, Channel::User(_)));
+        unsent
+    }
+
+    pub fn finish(&mut self) {
+        match self.stage {
+            Stage::Open => {
+                self.stage = Stage::Ending { shut: false };
+                self.flush();
+            }
+            // Nobody has seen anything of it yet.
+            Stage::Connecting | Stage::Fresh => self.doomed = Some(LinkFailure::Closed),
+            Stage::Ending { .. } | Stage::Over => {}
+        }
+    }
+
+    pub fn close(mut self, abort: bool) {
+        if abort {
+            // `tune` has seen to it that closing the descriptor sends ABORT.
+            let _ = self.socket.set_linger(Some(std::time::Duration::ZERO));
+            return;
+        }
+        self.finish();
+        if let Stage::Ending { shut: true } = self.stage {
+            let mut buffer = [MaybeUninit::uninit(); READ];
+            for _ in 0..DISCARD {
+                match kernel::receive(&self.socket, &mut buffer) {
+                    Ok(Received::Data { .. } | Received::Notice { .. }) => {}
+                    Ok(Received::End) | Err(_) => break,
+                }
+            }
+        }
+    }
+}

@@ -449,7 +449,7 @@ impl Sctp {
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {
         self.queued = 0;
         let mut unsent = std::mem::take(&mut self.returned);
-        unsent.extend(self.refused.drain(..));
+        unsent.append(&mut self.refused);
         unsent.extend(self.queue.drain(..));
         unsent.retain(|(channel, _)| matches!(channel, Channel::User(_)));
         unsent

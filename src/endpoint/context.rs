@@ -43,8 +43,8 @@ pub(super) struct HomeLink {
     pub(super) link: LinkId,
     pub(super) kind: LinkKind,
     pub(super) home: Home,
-    /// Our address on it.
-    pub(super) local: Option<IpAddr>,
+    /// Our addresses on it.
+    pub(super) local: Vec<IpAddr>,
     /// What was connected to; none if the registrar opened the link.
     pub(super) destination: Option<Destination>,
     /// When something last came on it (or it came up).

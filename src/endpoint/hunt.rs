@@ -290,7 +290,7 @@ impl Hunt {
                 link,
                 kind,
                 home: Home { server, peer },
-                local: local.first().map(SocketAddr::ip),
+                local: local.iter().map(SocketAddr::ip).collect(),
                 destination: Some(destination),
                 heard: ctx.now,
                 dialect: Dialect::Unknown,

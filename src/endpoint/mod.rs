@@ -214,7 +214,7 @@ struct Incoming {
 struct Caller {
     kind: LinkKind,
     peer: SocketAddr,
-    local: Option<IpAddr>,
+    local: Vec<IpAddr>,
     dialect: Dialect,
 }
 
@@ -458,7 +458,7 @@ impl Endpoint {
         if link.is_incoming() {
             let Some(incoming) = self.incoming.get_mut(&link) else { return };
             let Some(peer) = peer.first().copied() else { return self.turn_away(link) };
-            let local = local.first().map(SocketAddr::ip);
+            let local = local.iter().map(SocketAddr::ip).collect();
             incoming.caller = Some(Caller { kind, peer, local, dialect: Dialect::Unknown });
         } else if self.hunt.on_link_up(&mut self.ctx, link, kind, local, peer) {
             // There may have been a home before, one that did not answer.

@@ -8,7 +8,7 @@ use super::{Deregistration, Doubt, Event, Offer, RegistrationId, RequestFailure}
 use crate::config::EndpointConfig;
 use crate::machine::LinkKind;
 use crate::types::{
-    CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, Time, TransportAddress, TransportKind,
+    Addresses, CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, Time, TransportAddress, TransportKind,
 };
 use crate::wire::{AsapMessage, Registration};
 use std::collections::BTreeMap;
@@ -373,10 +373,10 @@ impl Registrations {
         // DEPARTS RFC 5354 3.10: over TCP the element names a TCP listener, see docs/tcp.md 1. Over SCTP the registrar
         // fills in the association it sees.
         let asap_transport = match home.kind {
-            LinkKind::Tcp => self.listener.as_ref().and_then(|l| on_this_link(l, home.local)),
+            LinkKind::Tcp => self.listener.as_ref().and_then(|l| on_this_link(l, &home.local)),
             LinkKind::Sctp | LinkKind::Udp => None,
         };
-        let user_transport = on_this_link(&element.offer.user_transport, home.local)
+        let user_transport = on_this_link(&element.offer.user_transport, &home.local)
             .unwrap_or_else(|| element.offer.user_transport.clone());
         let message = AsapMessage::Registration(Registration {
             handle: element.offer.handle.clone(),
@@ -441,14 +441,25 @@ fn t4(offer: &Offer) -> Duration {
     offer.renewal.unwrap_or(by_life).max(SHORTEST_T4)
 }
 
-/// A transport as the other end of the link can reach it: an unspecified address becomes ours on the link.
-fn on_this_link(transport: &TransportAddress, local: Option<IpAddr>) -> Option<TransportAddress> {
+/// A transport as the other end of the link can reach it: an unspecified address becomes ours on the link, all of them
+/// where the transport takes many.
+fn on_this_link(transport: &TransportAddress, local: &[IpAddr]) -> Option<TransportAddress> {
     match transport {
         TransportAddress::Tcp { port, transport_use, address } if address.is_unspecified() => {
-            Some(TransportAddress::Tcp { port: *port, transport_use: *transport_use, address: local? })
+            Some(TransportAddress::Tcp {
+                port: *port,
+                transport_use: *transport_use,
+                address: *local.first()?,
+            })
+        }
+        TransportAddress::Sctp { port, transport_use, addresses }
+            if addresses.as_slice().iter().all(IpAddr::is_unspecified) =>
+        {
+            let (port, transport_use) = (*port, *transport_use);
+            Some(TransportAddress::Sctp { port, transport_use, addresses: Addresses::new(local.to_vec())? })
         }
         TransportAddress::Udp { port, address } if address.is_unspecified() => {
-            Some(TransportAddress::Udp { port: *port, address: local? })
+            Some(TransportAddress::Udp { port: *port, address: *local.first()? })
         }
         other => Some(other.clone()),
     }

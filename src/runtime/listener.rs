@@ -17,6 +17,11 @@ pub struct Listener {
     local: SocketAddr,
 }
 
+/// Whether this kernel has SCTP. Asking may load the module.
+pub fn has_sctp() -> bool {
+    kernel::open(Domain::IPV4).is_ok()
+}
+
 impl Listener {
     /// Binds and listens; port 0 is an ephemeral one. On `[::]` IPv4 is served as well, on any other IPv6
     /// address it is not. `Unsupported` for kinds that have no listeners here.

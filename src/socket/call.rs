@@ -37,6 +37,8 @@ const IDLE: Duration = Duration::from_secs(120);
 pub(super) enum Carrier {
     /// TCP with the framing of docs/tcp.md, or plain.
     Tcp,
+    /// Kernel SCTP.
+    Sctp,
     /// UDP.
     Udp,
 }

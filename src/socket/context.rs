@@ -14,6 +14,7 @@ use crate::endpoint::{
 use crate::machine::{Destination, Effect, Input, LinkKind, Machine, Protocol};
 use crate::runtime;
 use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
+use crate::runtime::listener::has_sctp;
 use crate::runtime::multicast::Multicast;
 use crate::runtime::poller::PollPoller;
 use crate::timer::Timers;
@@ -274,11 +275,17 @@ fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
             None => by_port.push((address.port(), vec![address.ip()])),
         }
     }
-    let destination = |(port, ips)| {
-        let addresses = Addresses::new(ips)?;
-        Some(Destination { kind: LinkKind::Tcp, protocol: Protocol::Asap, port, addresses })
-    };
-    by_port.into_iter().filter_map(destination).collect()
+    // SCTP where this kernel has it, beside TCP: whoever answers first is the home.
+    let kinds: &[LinkKind] = if has_sctp() { &[LinkKind::Sctp, LinkKind::Tcp] } else { &[LinkKind::Tcp] };
+    let mut destinations = Vec::new();
+    for (port, ips) in by_port {
+        let Some(addresses) = Addresses::new(ips) else { continue };
+        for kind in kinds {
+            let addresses = addresses.clone();
+            destinations.push(Destination { kind: *kind, protocol: Protocol::Asap, port, addresses });
+        }
+    }
+    destinations
 }
 
 /// The name of a registration: pool and element.

@@ -19,7 +19,9 @@ use crate::runtime::udp::{Datagrams, Sender};
 use crate::runtime::{self, readiness};
 use crate::session::{Event, Session, State};
 use crate::timer::Timers;
-use crate::types::{Capabilities, PeId, PoolHandle, RegistrationLife, Time, TransportAddress, TransportUse};
+use crate::types::{
+    Addresses, Capabilities, PeId, PoolHandle, RegistrationLife, Time, TransportAddress, TransportUse,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
@@ -40,7 +42,8 @@ const LISTENER: u64 = 0;
 /// Where users come in.
 #[derive(Debug)]
 enum Door {
-    Tcp(Listener),
+    /// A connection or association for each session.
+    Links(Listener),
     /// One socket for all; the sessions by who sends.
     Udp(Datagrams, BTreeMap<Sender, u32>),
 }
@@ -104,14 +107,14 @@ impl Service {
 impl Door {
     fn fd(&self) -> RawFd {
         match self {
-            Door::Tcp(listener) => listener.fd(),
+            Door::Links(listener) => listener.fd(),
             Door::Udp(datagrams, _) => datagrams.fd(),
         }
     }
 
     fn local(&self) -> SocketAddr {
         match self {
-            Door::Tcp(listener) => listener.local(),
+            Door::Links(listener) => listener.local(),
             Door::Udp(datagrams, _) => datagrams.local(),
         }
     }
@@ -139,6 +142,31 @@ impl Element {
 
     pub(super) fn local(&self) -> SocketAddr {
         self.door.local()
+    }
+
+    /// What is registered for it, and what is told beside it. An unspecified address stands for those the registrar sees.
+    fn transport(&self, control: bool) -> (TransportAddress, Capabilities) {
+        let (port, address) = (self.local().port(), self.local().ip());
+        let kind = match &self.door {
+            Door::Links(listener) => listener.kind(),
+            Door::Udp(..) => LinkKind::Udp,
+        };
+        match kind {
+            LinkKind::Sctp => {
+                let transport_use =
+                    if control { TransportUse::DataPlusControl } else { TransportUse::DataOnly };
+                let addresses = Addresses::from(address);
+                (TransportAddress::Sctp { port, transport_use, addresses }, Capabilities::BUSINESS_CARD)
+            }
+            LinkKind::Tcp => {
+                let speaks =
+                    if control { Capabilities::TCP_CONTROL_CHANNEL } else { Capabilities::default() };
+                let transport_use = TransportUse::DataOnly;
+                (TransportAddress::Tcp { port, transport_use, address }, speaks | Capabilities::BUSINESS_CARD)
+            }
+            // There is no control channel over UDP.
+            LinkKind::Udp => (TransportAddress::Udp { port, address }, Capabilities::default()),
+        }
     }
 
     /// Whether users are taken on by `accept`.
@@ -240,13 +268,13 @@ impl Element {
         now: Time,
     ) -> Result<Option<(LinkId, Session, Connection)>> {
         let doing = "cannot accept a client";
-        let Door::Tcp(listener) = &self.door else { return Ok(None) };
+        let Door::Links(listener) = &self.door else { return Ok(None) };
         let Some(client) = listener.accept().map_err(|e| errors::system(doing, &e))? else {
             return Ok(None);
         };
         let limits = socket.context.limits();
         let protocol = if self.control { Protocol::Session } else { Protocol::Plain };
-        let connection = Connection::accepted(now, client, LinkKind::Tcp, protocol, limits)
+        let connection = Connection::accepted(now, client, listener.kind(), protocol, limits)
             .map_err(|e| errors::system(doing, &e))?;
         let link = LinkId::incoming(self.links);
         self.links += 1;
@@ -385,7 +413,7 @@ pub(super) fn bind(socket: &Socket, addresses: &[SocketAddr]) -> Result<()> {
 
 fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
     match (socket.carrier, socket.kind) {
-        (Carrier::Tcp, Kind::SeqPacket | Kind::Stream) | (Carrier::Udp, Kind::SeqPacket) => {}
+        (Carrier::Tcp | Carrier::Sctp, Kind::SeqPacket | Kind::Stream) | (Carrier::Udp, Kind::SeqPacket) => {}
         (Carrier::Udp, Kind::Stream) => {
             return Err(error(
                 libc::EOPNOTSUPP,
@@ -398,6 +426,7 @@ fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
         [] => [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()]
             .map(|a| SocketAddr::new(a, 0))
             .to_vec(),
+        [one, ..] if socket.carrier == Carrier::Sctp => vec![*one],
         [one] => vec![*one],
         [..] => {
             return Err(error(
@@ -406,10 +435,16 @@ fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
             ));
         }
     };
+    let further: Vec<IpAddr> = addresses.iter().skip(1).map(SocketAddr::ip).collect();
+    let limits = socket.context.limits();
     let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for address in candidates {
+        let links = |kind| {
+            Listener::bind_all(kind, Protocol::Session, address, &further, BACKLOG, limits).map(Door::Links)
+        };
         let bound = match socket.carrier {
-            Carrier::Tcp => Listener::bind(LinkKind::Tcp, Protocol::Session, address, BACKLOG).map(Door::Tcp),
+            Carrier::Tcp => links(LinkKind::Tcp),
+            Carrier::Sctp => links(LinkKind::Sctp),
             Carrier::Udp => Datagrams::bind(address).map(|d| Door::Udp(d, BTreeMap::new())),
         };
         match bound {
@@ -537,19 +572,7 @@ pub(super) fn register(
             None => None,
         };
         element.control = control_channel;
-        let (port, address) = (element.local().port(), element.local().ip());
-        let (user_transport, capabilities) = match (&element.door, control_channel) {
-            (Door::Tcp(_), true) => (
-                TransportAddress::Tcp { port, transport_use: TransportUse::DataOnly, address },
-                Capabilities::TCP_CONTROL_CHANNEL | Capabilities::BUSINESS_CARD,
-            ),
-            (Door::Tcp(_), false) => (
-                TransportAddress::Tcp { port, transport_use: TransportUse::DataOnly, address },
-                Capabilities::BUSINESS_CARD,
-            ),
-            // There is no control channel over UDP.
-            (Door::Udp(..), _) => (TransportAddress::Udp { port, address }, Capabilities::default()),
-        };
+        let (user_transport, capabilities) = element.transport(control_channel);
         let life = renewal.saturating_mul(3).as_millis().div_ceil(1000).max(1);
         let offer = Offer {
             handle: handle.clone(),

@@ -34,6 +34,7 @@ use crate::config::SessionConfig;
 use crate::endpoint::{Offer, Query};
 use crate::policy::Policy;
 use crate::runtime;
+use crate::runtime::listener::has_sctp;
 use crate::session::SendOptions;
 use crate::types::{PeId, PoolElement, PoolHandle, Time};
 use std::net::SocketAddr;
@@ -290,21 +291,23 @@ impl Context {
             }
         };
         let carrier = match protocol {
+            0 if std::env::var("ASAP_TRANSPORT").is_ok_and(|name| name == "sctp") => Carrier::Sctp,
             0 | libc::IPPROTO_TCP => Carrier::Tcp,
             libc::IPPROTO_UDP => Carrier::Udp,
-            libc::IPPROTO_SCTP => {
-                return Err(errors::error(
-                    libc::EPROTONOSUPPORT,
-                    "SCTP comes with kernels that have it, in a later version; give protocol 0 to have the best there is (now TCP)",
-                ));
-            }
+            libc::IPPROTO_SCTP => Carrier::Sctp,
             _ => {
                 let what = format!(
-                    "protocol {protocol}: only 0 (automatic), IPPROTO_TCP and IPPROTO_UDP are served"
+                    "protocol {protocol}: only 0 (automatic), IPPROTO_TCP, IPPROTO_SCTP and IPPROTO_UDP are served"
                 );
                 return Err(errors::error(libc::EPROTONOSUPPORT, what));
             }
         };
+        if carrier == Carrier::Sctp && !has_sctp() {
+            return Err(errors::error(
+                libc::EPROTONOSUPPORT,
+                "this system's kernel has no SCTP (on Linux `modprobe sctp` may load it); give protocol 0 to have the best there is",
+            ));
+        }
         let options = call::initial_options(self);
         Ok(table::enter(Socket::new(self, kind, carrier, v4_only, Role::Fresh, options)?))
     }

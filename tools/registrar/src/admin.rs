@@ -2,7 +2,7 @@
 
 use crate::words;
 use asap::handlespace::Entry;
-use asap::machine::Protocol;
+use asap::machine::{LinkKind, Protocol};
 use asap::registrar::{Counters, Registrar};
 use asap::runtime::admin::Answer;
 use asap::runtime::driver::Remote;
@@ -35,7 +35,7 @@ type Look = Box<dyn FnOnce(&Registrar, Time) -> Value + Send>;
 /// What `status` tells and the machine does not know.
 #[derive(Clone)]
 pub struct About {
-    pub listeners: Vec<(Protocol, SocketAddr)>,
+    pub listeners: Vec<(LinkKind, Protocol, SocketAddr)>,
     pub profile: String,
     pub started: Time,
 }
@@ -150,10 +150,10 @@ fn status(registrar: &Registrar, now: Time, about: &About) -> Value {
     let listeners: Vec<Value> = about
         .listeners
         .iter()
-        .map(|(protocol, address)| {
+        .map(|(kind, protocol, address)| {
             json!({
                 "protocol": words::protocol(*protocol),
-                "transport": "tcp",
+                "transport": words::kind(*kind),
                 "address": address.to_string(),
             })
         })

@@ -11,8 +11,9 @@ use asap::registrar::{Event, Registrar};
 use asap::runtime::admin::AdminSocket;
 use asap::runtime::driver::{Driver, DriverConfig, Remote};
 use asap::runtime::interfaces::local_addresses;
+use asap::runtime::listener::has_sctp;
 use asap::runtime::{entropy, now};
-use asap::types::{ServerId, Time, TransportAddress, TransportUse};
+use asap::types::{Addresses, ServerId, Time, TransportAddress, TransportUse};
 use mio_poller::MioPoller;
 use options::{Admin, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -42,6 +43,8 @@ fn run() -> Result<(), String> {
         Some(id) => id,
         None => random_id(random)?,
     };
+    // Where the kernel has SCTP it serves beside TCP, on the same addresses.
+    let sctp = if has_sctp() { asap.clone() } else { Vec::new() };
     let (config, limits, seed) = (options.registrar_config()?, options.limits(), random()?);
     raise_descriptor_limit();
 
@@ -68,19 +71,24 @@ fn run() -> Result<(), String> {
             .iter()
             .map(|address| (LinkKind::Tcp, Protocol::Asap, *address))
             .chain(enrp.iter().map(|address| (LinkKind::Tcp, Protocol::Enrp, *address)))
+            .chain(sctp.iter().map(|address| (LinkKind::Sctp, Protocol::Asap, *address)))
             .collect(),
         multicast,
         limits: limits.clone(),
     };
     let poller = MioPoller::new().map_err(|error| format!("no epoll: {error}"))?;
     let mut driver = Driver::open(Box::new(poller), driver_config, |local| {
-        let served = transports(local.get(..asap.len()).unwrap_or_default());
+        let mut served = transports(local.get(..asap.len()).unwrap_or_default());
+        served.extend(sctp_transports(local.get(asap.len() + enrp.len()..).unwrap_or_default()));
         Registrar::new(id, config, limits, seed, served, announcing, peers.collect())
     })
     .map_err(|error| cannot_listen(&error))?;
 
-    let protocols = asap.iter().map(|_| Protocol::Asap).chain(enrp.iter().map(|_| Protocol::Enrp));
-    let listeners: Vec<_> = protocols.zip(driver.local_addresses()).collect();
+    let tcp = asap.iter().map(|_| Protocol::Asap).chain(enrp.iter().map(|_| Protocol::Enrp));
+    let kinds = tcp.map(|protocol| (LinkKind::Tcp, protocol));
+    let kinds = kinds.chain(sctp.iter().map(|_| (LinkKind::Sctp, Protocol::Asap)));
+    let listeners: Vec<_> =
+        kinds.zip(driver.local_addresses()).map(|((kind, protocol), at)| (kind, protocol, at)).collect();
     let about = About {
         listeners: listeners.clone(),
         profile: options.profile.clone().unwrap_or("lan".to_owned()),
@@ -108,10 +116,10 @@ fn random_id(random: impl Fn() -> Result<u64, String>) -> Result<ServerId, Strin
 }
 
 /// What is told to scripts: the listeners, and that all is open.
-fn say(listeners: &[(Protocol, SocketAddr)]) {
+fn say(listeners: &[(LinkKind, Protocol, SocketAddr)]) {
     let mut out = io::stdout().lock();
-    for (protocol, address) in listeners {
-        let _ = writeln!(out, "{} tcp {address}", words::protocol(*protocol));
+    for (kind, protocol, address) in listeners {
+        let _ = writeln!(out, "{} {} {address}", words::protocol(*protocol), words::kind(*kind));
     }
     // A reader that has gone away is no reason to stop.
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
@@ -136,6 +144,21 @@ fn transports(listeners: &[SocketAddr]) -> Vec<TransportAddress> {
         }));
     }
     transports
+}
+
+/// The same for SCTP: one transport a listener, with all its addresses.
+fn sctp_transports(listeners: &[SocketAddr]) -> Vec<TransportAddress> {
+    let of_one = |listener: &SocketAddr| {
+        let all = transports(std::slice::from_ref(listener));
+        let addresses: Vec<IpAddr> =
+            all.iter().flat_map(|transport| transport.addresses().to_vec()).collect();
+        Some(TransportAddress::Sctp {
+            port: listener.port(),
+            transport_use: TransportUse::DataOnly,
+            addresses: Addresses::new(addresses)?,
+        })
+    };
+    listeners.iter().filter_map(of_one).collect()
 }
 
 fn cannot_listen(error: &io::Error) -> String {

@@ -1,7 +1,7 @@
 //! What happens, in words for an operator.
 
 use asap::handlespace::Entry;
-use asap::machine::{LinkFailure, Protocol};
+use asap::machine::{LinkFailure, LinkKind, Protocol};
 use asap::policy::Policy;
 use asap::registrar::Removal;
 use asap::types::{CauseCode, ErrorCause, RegistrationLife, TransportAddress, TransportKind};
@@ -27,6 +27,14 @@ pub fn policy(policy: &Policy) -> String {
     let mut words = vec![policy.policy_type().name().to_owned()];
     words.extend(policy.words().iter().map(u32::to_string));
     words.join(" ")
+}
+
+pub fn kind(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Tcp => "tcp",
+        LinkKind::Sctp => "sctp",
+        LinkKind::Udp => "udp",
+    }
 }
 
 pub fn protocol(protocol: Protocol) -> &'static str {

@@ -160,15 +160,25 @@ pub struct RegistrarConfig {
     pub proxy_registration: bool,
     /// PEER-HEARTBEAT-CYCLE (RFC 5353 4.2): how often other registrars are told that this one is there.
     pub peer_heartbeat_cycle: Duration,
+    /// MAX-TIME-LAST-HEARD (RFC 5353 4.2): how long a peer may be silent at least before it is asked for a sign of life.
+    /// A peer that is heard less often than ours are has longer.
+    pub max_time_last_heard: Duration,
+    /// MAX-TIME-NO-RESPONSE (RFC 5353 4.2): how long an answer of a peer is waited for.
+    pub max_time_no_response: Duration,
 }
 
 impl RegistrarConfig {
     /// The variables of a profile.
     pub fn new(profile: Profile) -> RegistrarConfig {
-        let (interval, timeout, heartbeat) = match profile {
-            Profile::Lan => (300, 400, 1_000),
-            Profile::Wan => (2_000, 3_000, 5_000),
-            Profile::Rfc => (5_000, 5_000, 30_000),
+        let (interval, timeout) = match profile {
+            Profile::Lan => (300, 400),
+            Profile::Wan => (2_000, 3_000),
+            Profile::Rfc => (5_000, 5_000),
+        };
+        let (heartbeat, last_heard, no_response) = match profile {
+            Profile::Lan => (200, 500, 250),
+            Profile::Wan => (2_000, 5_000, 1_500),
+            Profile::Rfc => (30_000, 61_000, 5_000),
         };
         RegistrarConfig {
             t6_serverannounce: Duration::from_secs(1),
@@ -179,6 +189,8 @@ impl RegistrarConfig {
             resolution_items: 0,
             proxy_registration: false,
             peer_heartbeat_cycle: Duration::from_millis(heartbeat),
+            max_time_last_heard: Duration::from_millis(last_heard),
+            max_time_no_response: Duration::from_millis(no_response),
         }
     }
 }

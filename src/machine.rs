@@ -172,6 +172,8 @@ pub enum Input<'a> {
     },
     /// A datagram came on the announcement group.
     Announce {
+        /// Whose group: ASAP or ENRP.
+        protocol: Protocol,
         /// Its source.
         from: SocketAddr,
         /// The datagram. Untrusted.

@@ -4,7 +4,7 @@
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::machine::{LinkKind, Protocol};
 use asap::policy::{Policy, PolicyType};
-use asap::registrar::Registrar;
+use asap::registrar::{Registrar, Setup};
 use asap::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use asap::runtime::poller::PollPoller;
 use asap::socket::{
@@ -41,13 +41,16 @@ impl Registry {
         let transport =
             TransportAddress::Tcp { port: 3863, transport_use: TransportUse::DataOnly, address: local.ip() };
         let registrar = Registrar::new(
-            ServerId::new(1).unwrap(),
             RegistrarConfig::new(Profile::Lan),
             limits.clone(),
             7,
-            vec![transport],
-            false,
-            Vec::new(),
+            Setup {
+                id: ServerId::new(1).unwrap(),
+                asap: vec![transport],
+                enrp: Vec::new(),
+                announce: false,
+                peers: Vec::new(),
+            },
         );
         let config =
             DriverConfig { listeners: vec![(LinkKind::Tcp, Protocol::Asap, local)], multicast: None, limits };

@@ -613,7 +613,7 @@ impl Machine for Endpoint {
             // wanted it sent makes it anew for the next home.
             Input::SendFailed { link, .. } if self.is_home(link) => self.lose_home(true),
             Input::SendFailed { .. } | Input::Writable { .. } | Input::Timeout => {}
-            Input::Announce { from, bytes } => self.on_announce(from, bytes),
+            Input::Announce { protocol: _, from, bytes } => self.on_announce(from, bytes),
         }
         // What has come counts, also at the very instant of a deadline.
         while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now) {

@@ -17,11 +17,12 @@ mod liveness;
 mod peers;
 mod registration;
 mod resolution;
+mod takeover;
 
 #[cfg(test)]
 mod tests;
 
-pub use peers::Peer;
+pub use peers::{Peer, PeerState, Standing};
 
 use crate::config::{Limits, RegistrarConfig};
 use crate::handlespace::Handlespace;
@@ -132,6 +133,21 @@ pub struct Counters {
     pub enrp_ignored: u64,
 }
 
+/// Who and where a registrar is, and whom it knows from the start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its identifier.
+    pub id: ServerId,
+    /// Where it serves ASAP, as announced.
+    pub asap: Vec<TransportAddress>,
+    /// Where it serves ENRP, as told to its peers; the first is its server information.
+    pub enrp: Vec<TransportAddress>,
+    /// Whether it announces itself on the multicast groups.
+    pub announce: bool,
+    /// Other registrars by configuration: the first that answers is the mentor (RFC 5353 3.2.1).
+    pub peers: Vec<Destination>,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Registrar {
@@ -155,17 +171,9 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// A registrar with an empty handlespace. `asap`: where it serves ASAP, as announced; `announce`: whether
-    /// it announces itself; `peers`: other registrars by configuration.
-    pub fn new(
-        id: ServerId,
-        config: RegistrarConfig,
-        limits: Limits,
-        seed: u64,
-        asap: Vec<TransportAddress>,
-        announce: bool,
-        peers: Vec<Destination>,
-    ) -> Registrar {
+    /// A registrar with an empty handlespace.
+    pub fn new(config: RegistrarConfig, limits: Limits, seed: u64, setup: Setup) -> Registrar {
+        let Setup { id, asap, enrp: _, announce, peers } = setup;
         let mut timers = Timers::default();
         if announce {
             timers.set(Wake::Announce, Time::ZERO);
@@ -198,6 +206,10 @@ impl Registrar {
     /// The handlespace, to look at.
     pub fn handlespace(&self) -> &Handlespace {
         &self.handlespace
+    }
+    /// What it does at present.
+    pub fn standing(&self) -> Standing {
+        Standing::Serving
     }
     /// Links to endpoints that are up.
     pub fn clients(&self) -> usize {
@@ -258,7 +270,7 @@ impl Machine for Registrar {
             }
             Input::SendFailed { link, channel: _, message } => self.on_send_failed(now, link, &message),
             Input::Writable { .. } => {}
-            Input::Announce { from: _, bytes } => self.on_announce(now, bytes),
+            Input::Announce { protocol: _, from: _, bytes } => self.on_announce(now, bytes),
             Input::Timeout => self.on_timeout(now),
         }
     }

@@ -24,10 +24,42 @@ const MAX_PEERS: usize = 256;
 pub struct Peer {
     /// Its identifier.
     pub server: ServerId,
+    /// How it is thought to be.
+    pub state: PeerState,
     /// When it was last heard.
     pub last_heard: Time,
     /// Where it says it serves ENRP.
     pub transport: Option<TransportAddress>,
+    /// Whether it is one of ours: it has shown the capability parameter.
+    pub ours: bool,
+    /// Whether the checksum it last told is the one over what is held here as its elements; none: not told.
+    pub checksum_agrees: Option<bool>,
+    /// The same for the digest, which only ours tell.
+    pub digest_agrees: Option<bool>,
+}
+
+/// How another registrar is thought to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerState {
+    /// Heard of, but not yet by itself.
+    Named,
+    /// Heard within its time.
+    Alive,
+    /// Silent too long: asked for a sign of life (RFC 5353 3.5).
+    Suspected,
+    /// Silent still: this registrar has begun to take its elements over.
+    TakenOver,
+}
+
+/// What a registrar does at present.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It looks for a mentor, or takes in the mentor's handlespace (RFC 5353 3.2); it serves nobody yet.
+    Starting,
+    /// It serves.
+    Serving,
+    /// It serves, but accuses nobody: it has reason to think that it is itself cut off or was asleep.
+    Doubting,
 }
 
 /// Links to other registrars, and who they are.
@@ -187,12 +219,27 @@ impl Registrar {
             }
             EnrpMessage::HandleTableResponse { header, .. }
             | EnrpMessage::HandleUpdate { header, .. }
-            | EnrpMessage::ListResponse { header, .. }
-            | EnrpMessage::InitTakeover { header, .. }
-            | EnrpMessage::InitTakeoverAck { header, .. }
-            | EnrpMessage::TakeoverServer { header, .. } => {
+            | EnrpMessage::ListResponse { header, .. } => {
                 self.on_heard(now, link, header, None);
                 self.out.counters.enrp_ignored += 1;
+            }
+            EnrpMessage::InitTakeover { header, target } => {
+                self.on_heard(now, link, header, None);
+                if let (Some(from), Some(target)) = (header.sender, target) {
+                    self.on_init_takeover(now, from, target);
+                }
+            }
+            EnrpMessage::InitTakeoverAck { header, target } => {
+                self.on_heard(now, link, header, None);
+                if let (Some(from), Some(target)) = (header.sender, target) {
+                    self.on_init_takeover_ack(now, from, target);
+                }
+            }
+            EnrpMessage::TakeoverServer { header, target } => {
+                self.on_heard(now, link, header, None);
+                if let (Some(from), Some(target)) = (header.sender, target) {
+                    self.on_takeover_server(now, from, target);
+                }
             }
             EnrpMessage::Error { .. } => self.out.counters.errors_received += 1,
         }
@@ -214,8 +261,12 @@ impl Registrar {
         }
         let peer = self.peers.known.entry(server).or_insert_with(|| Peer {
             server,
+            state: PeerState::Alive,
             last_heard: now,
             transport: None,
+            ours: false,
+            checksum_agrees: None,
+            digest_agrees: None,
         });
         peer.last_heard = now;
         peer.transport = transport.or(peer.transport.take());

@@ -268,7 +268,7 @@ impl<M: Machine> Driver<M> {
         let World { groups, effects, .. } = world;
         if let Some(groups) = groups {
             groups.receive(index, &mut |from, bytes| {
-                machine.handle(now, Input::Announce { from, bytes });
+                machine.handle(now, Input::Announce { protocol: Protocol::Asap, from, bytes });
                 collect(machine, now, effects, on_event);
             });
         }

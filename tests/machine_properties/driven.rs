@@ -208,7 +208,9 @@ impl<M: Machine> Driven<M> {
                 let Some(link) = self.named(*index) else { return };
                 self.input(Input::Writable { link });
             }
-            Step::Announce(from, bytes) => self.input(Input::Announce { from: *from, bytes }),
+            Step::Announce(from, bytes) => {
+                self.input(Input::Announce { protocol: Protocol::Asap, from: *from, bytes })
+            }
             Step::Leap(time) => {
                 self.now = self.now + *time;
                 self.wake();

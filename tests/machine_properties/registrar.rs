@@ -5,7 +5,7 @@ use crate::inputs::{Step, destination, registrar_transport, step};
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::handlespace::{Handlespace, View};
 use asap::machine::{Destination, Machine as _};
-use asap::registrar::{Event, Registrar, Removal};
+use asap::registrar::{Event, Registrar, Removal, Setup};
 use asap::types::{PeId, PoolHandle, ServerId, TransportAddress};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ pub fn registrar(
         limits.subscriptions_per_link = 1;
         limits.handle_bytes = 16;
     }
-    Registrar::new(id(1), config, limits, seed, asap, announce, peers)
+    Registrar::new(config, limits, seed, Setup { id: id(1), asap, enrp: Vec::new(), announce, peers })
 }
 
 /// One's complement sum of all 16-bit words of the owner's elements (RFC 5353 3.6.2), anew.

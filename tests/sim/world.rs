@@ -3,7 +3,7 @@
 use crate::host::Host;
 use asap::config::{Limits, RegistrarConfig};
 use asap::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
-use asap::registrar::Registrar;
+use asap::registrar::{Registrar, Setup};
 use asap::types::{Rng, ServerId, Time, TransportAddress};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -164,8 +164,10 @@ impl World {
         };
         let id = ServerId::new(0x1000 + node as u32).expect("not zero");
         let seed = self.rng.next_u64();
-        let registrar =
-            Registrar::new(id, config, Limits::default(), seed, vec![transport], announce, Vec::new());
+        let registrar = {
+            let setup = Setup { id, asap: vec![transport], enrp: Vec::new(), announce, peers: Vec::new() };
+            Registrar::new(config, Limits::default(), seed, setup)
+        };
         self.start(node, Process::Registrar(Box::new(registrar)));
     }
 
@@ -415,7 +417,7 @@ impl World {
                 if let Some(waiting) = &mut self.nodes[node].paused {
                     waiting.push(Happening::Announce { node, from, bytes });
                 } else if self.nodes[node].process.is_some() {
-                    self.input(node, 0, Input::Announce { from, bytes: &bytes });
+                    self.input(node, 0, Input::Announce { protocol: Protocol::Asap, from, bytes: &bytes });
                 }
             }
             Happening::Arrive { pipe, to } => self.arrive(pipe, to),

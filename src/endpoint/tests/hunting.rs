@@ -196,7 +196,7 @@ fn connected_to(effect: &Effect) -> Option<u8> {
 fn announce(rig: &mut Rig, from: &str, server: u32, transports: Vec<TransportAddress>) {
     let message = AsapMessage::ServerAnnounce { server: ServerId::new(server), transports };
     let bytes = message.encode(Dialect::Unknown).unwrap();
-    rig.input(Input::Announce { from: from.parse().unwrap(), bytes: &bytes });
+    rig.input(Input::Announce { protocol: Protocol::Asap, from: from.parse().unwrap(), bytes: &bytes });
 }
 
 fn announced_tcp(registrar: u8) -> TransportAddress {
@@ -287,10 +287,10 @@ fn a_mass_of_announcements_is_not_remembered() {
 fn what_is_no_announcement_is_counted_and_never_answered() {
     let mut rig = Rig::new();
     let from = "10.0.0.6:3863".parse().unwrap();
-    rig.input(Input::Announce { from, bytes: &[0x4f, 0, 0, 4] });
-    rig.input(Input::Announce { from, bytes: &[] });
+    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &[0x4f, 0, 0, 4] });
+    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &[] });
     let card = answer("pool", &[1]).encode(Dialect::Unknown).unwrap();
-    rig.input(Input::Announce { from, bytes: &card });
+    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &card });
     assert_eq!(rig.endpoint.counters().rejected_messages, 3);
     assert!(rig.effects().is_empty());
 }

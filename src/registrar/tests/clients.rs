@@ -150,7 +150,11 @@ fn survives_any_bytes_on_any_link() {
         for (link, channel) in [(link, Channel::Asap), (enrp, Channel::Enrp), (link, Channel::Enrp)] {
             world.input(Input::Message { link, channel, bytes: &bytes, complete });
         }
-        world.input(Input::Announce { from: SocketAddr::new(ip("10.0.0.3"), 1), bytes: &bytes });
+        world.input(Input::Announce {
+            protocol: Protocol::Asap,
+            from: SocketAddr::new(ip("10.0.0.3"), 1),
+            bytes: &bytes,
+        });
         world.input(Input::SendFailed { link, channel: Channel::Asap, message: bytes });
         world.done.clear();
         world.events.clear();
@@ -189,13 +193,17 @@ fn a_link_that_comes_up_after_it_was_closed_stays_dead() {
 
 fn announcing() -> World {
     let asap = vec![tcp("10.0.0.100", 3863)];
-    World::of(Registrar::new(me(), config(), Limits::default(), 7, asap, true, Vec::new()))
+    World::of(Registrar::new(config(), Limits::default(), 7, Setup { asap, announce: true, ..setup() }))
 }
 
 fn hear(world: &mut World, id: u32) {
     let heard = AsapMessage::ServerAnnounce { server: ServerId::new(id), transports: Vec::new() };
     let bytes = heard.encode(Dialect::Rfc).unwrap();
-    world.input(Input::Announce { from: SocketAddr::new(ip("10.0.0.3"), 3863), bytes: &bytes });
+    world.input(Input::Announce {
+        protocol: Protocol::Asap,
+        from: SocketAddr::new(ip("10.0.0.3"), 3863),
+        bytes: &bytes,
+    });
 }
 
 /// The announcements of the next `time`, while the registrars named announce themselves twice a second.

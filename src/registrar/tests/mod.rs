@@ -26,6 +26,10 @@ enum Done {
     Announce(AsapMessage),
 }
 
+fn setup() -> Setup {
+    Setup { id: me(), asap: Vec::new(), enrp: Vec::new(), announce: false, peers: Vec::new() }
+}
+
 struct World {
     registrar: Registrar,
     now: Time,
@@ -57,7 +61,7 @@ impl World {
     }
 
     fn with(config: RegistrarConfig, limits: Limits) -> World {
-        World::of(Registrar::new(me(), config, limits, 7, Vec::new(), false, Vec::new()))
+        World::of(Registrar::new(config, limits, 7, setup()))
     }
 
     fn of(registrar: Registrar) -> World {

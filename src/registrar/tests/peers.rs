@@ -52,7 +52,8 @@ fn with_peer() -> (World, Destination) {
         port: 9901,
         addresses: Addresses::from(ip("10.0.0.200")),
     };
-    let registrar = Registrar::new(me(), config(), Limits::default(), 7, Vec::new(), false, vec![to.clone()]);
+    let registrar =
+        Registrar::new(config(), Limits::default(), 7, Setup { peers: vec![to.clone()], ..setup() });
     (World::of(registrar), to)
 }
 
@@ -80,7 +81,7 @@ fn says_every_heartbeat_that_it_is_there() {
     world.done();
     world.pass(ms(5_500));
     let beats = world.done();
-    assert_eq!(beats.len(), 5);
+    assert_eq!(beats.len(), 27);
     let is_beat = |done: &Done| matches!(done, Done::Enrp(to, EnrpMessage::Presence { reply_required: false, .. }) if *to == link);
     assert!(beats.iter().all(is_beat));
     world.down(link);
@@ -101,7 +102,15 @@ fn answers_a_presence_that_wants_a_reply_and_remembers_the_peer() {
         "{replies:?}"
     );
     let known: Vec<&Peer> = world.registrar.peers().collect();
-    let expected = Peer { server: peer(), last_heard: world.now, transport: Some(tcp("10.0.0.200", 9901)) };
+    let expected = Peer {
+        server: peer(),
+        state: PeerState::Alive,
+        last_heard: world.now,
+        transport: Some(tcp("10.0.0.200", 9901)),
+        ours: false,
+        checksum_agrees: None,
+        digest_agrees: None,
+    };
     assert_eq!(known, [&expected]);
     assert_eq!(world.events(), [Event::PeerUp { server: peer() }]);
 }

@@ -7,7 +7,7 @@ mod words;
 
 use admin::About;
 use asap::machine::{Destination, LinkKind, Protocol};
-use asap::registrar::{Event, Registrar};
+use asap::registrar::{Event, Registrar, Setup};
 use asap::runtime::admin::AdminSocket;
 use asap::runtime::driver::{Driver, DriverConfig, Remote};
 use asap::runtime::interfaces::local_addresses;
@@ -80,7 +80,10 @@ fn run() -> Result<(), String> {
     let mut driver = Driver::open(Box::new(poller), driver_config, |local| {
         let mut served = transports(local.get(..asap.len()).unwrap_or_default());
         served.extend(sctp_transports(local.get(asap.len() + enrp.len()..).unwrap_or_default()));
-        Registrar::new(id, config, limits, seed, served, announcing, peers.collect())
+        let peer_side = local.get(asap.len()..asap.len() + enrp.len()).unwrap_or_default();
+        let peers = peers.collect();
+        let setup = Setup { id, asap: served, enrp: transports(peer_side), announce: announcing, peers };
+        Registrar::new(config, limits, seed, setup)
     })
     .map_err(|error| cannot_listen(&error))?;
 

@@ -449,13 +449,16 @@ fn the_thread_takes_no_signals() {
 fn announcements_go_out_and_come_in() {
     let _alone = alone();
     let port = UdpSocket::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let groups = vec![SocketAddr::from(([224, 0, 1, 185], port))];
+    let groups = vec![(Protocol::Enrp, SocketAddr::from(([224, 0, 1, 185], port)))];
     let multicast = Multicast { groups, hear: true, loopback: true };
     let hears = start(Limits::default(), Some(multicast.clone()));
     let speaks = start(Limits::default(), Some(Multicast { hear: false, ..multicast }));
     speaks.call(|echo, _| {
-        let bytes = b"announce".to_vec();
-        echo.effects.push_back(Effect::Announce { protocol: Protocol::Asap, bytes });
+        for (protocol, said) in
+            [(Protocol::Asap, "to a group that is not there"), (Protocol::Enrp, "announce")]
+        {
+            echo.effects.push_back(Effect::Announce { protocol, bytes: said.into() });
+        }
     });
     assert_eq!(hears.next(), Event::Heard(b"announce".to_vec()));
     hears.stop();

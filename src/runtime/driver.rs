@@ -35,7 +35,7 @@ const STOP_LINGER: Duration = Duration::from_millis(250);
 pub struct DriverConfig {
     /// Listeners: what carries them, for what, where.
     pub listeners: Vec<(LinkKind, Protocol, SocketAddr)>,
-    /// The announcement group to hear and speak to, if any.
+    /// The announcement groups to hear and speak to, if any.
     pub multicast: Option<Multicast>,
     /// Limits on links.
     pub limits: Limits,
@@ -267,8 +267,8 @@ impl<M: Machine> Driver<M> {
         let Driver { machine, world, .. } = self;
         let World { groups, effects, .. } = world;
         if let Some(groups) = groups {
-            groups.receive(index, &mut |from, bytes| {
-                machine.handle(now, Input::Announce { protocol: Protocol::Asap, from, bytes });
+            groups.receive(index, &mut |protocol, from, bytes| {
+                machine.handle(now, Input::Announce { protocol, from, bytes });
                 collect(machine, now, effects, on_event);
             });
         }

@@ -1,10 +1,11 @@
-//! Announcement groups (RFC 5352 3.2): UDP sockets that hear and speak on every interface that is up and
+//! Announcement groups (RFC 5352 3.2, and those of registrars among themselves): UDP sockets that hear and speak on every interface that is up and
 //! multicast-capable. Never fatal: what does not work is one line in the log and left out.
 
+use crate::machine::Protocol;
 use crate::runtime::interfaces::{Interface, multicast_interfaces};
 use crate::runtime::link::is_idle;
 use crate::types::Time;
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, SockRef, Socket, Type};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,6 +17,11 @@ pub const ASAP_GROUP_V4: &str = "224.0.1.185:3863";
 /// The same over IPv6 (FF0X::133) with site scope, which reaches the own link as well: nothing needs to be
 /// said twice.
 pub const ASAP_GROUP_V6: &str = "[ff05::133]:3863";
+/// The group of registrars among themselves over IPv4. RFC 5353 names none and IANA has assigned one address for all of
+/// RSerPool: the port of ENRP tells them apart.
+pub const ENRP_GROUP_V4: &str = "224.0.1.185:9901";
+/// The same over IPv6.
+pub const ENRP_GROUP_V6: &str = "[ff05::133]:9901";
 
 /// Routers an announcement may pass, if they forward multicast at all: a site, not the world.
 const HOPS: u32 = 16;
@@ -29,8 +35,8 @@ const MAX_DATAGRAM: usize = 65_535;
 /// Which groups to hear and to speak to.
 #[derive(Clone, Debug)]
 pub struct Multicast {
-    /// Groups with port, IPv4 and IPv6.
-    pub groups: Vec<SocketAddr>,
+    /// Groups with port, IPv4 and IPv6, and what is said there.
+    pub groups: Vec<(Protocol, SocketAddr)>,
     /// Whether to listen.
     pub hear: bool,
     /// Use the loopback interface, and only it, for what is of no use to other machines.
@@ -38,15 +44,23 @@ pub struct Multicast {
 }
 
 impl Multicast {
-    /// The IANA groups of ASAP announcements on all interfaces but loopback.
-    pub fn iana(hear: bool) -> Multicast {
-        let groups = [ASAP_GROUP_V4, ASAP_GROUP_V6].iter().filter_map(|group| group.parse().ok()).collect();
-        Multicast { groups, hear, loopback: false }
+    /// The usual groups of these protocols on all interfaces but loopback.
+    pub fn usual(protocols: &[Protocol]) -> Multicast {
+        let all = [
+            (Protocol::Asap, ASAP_GROUP_V4),
+            (Protocol::Asap, ASAP_GROUP_V6),
+            (Protocol::Enrp, ENRP_GROUP_V4),
+            (Protocol::Enrp, ENRP_GROUP_V6),
+        ];
+        let wanted = all.iter().filter(|(protocol, _)| protocols.contains(protocol));
+        let groups = wanted.filter_map(|(protocol, group)| Some((*protocol, group.parse().ok()?))).collect();
+        Multicast { groups, hear: true, loopback: false }
     }
 }
 
 #[derive(Debug)]
 struct Group {
+    protocol: Protocol,
     address: SocketAddr,
     hearing: Option<UdpSocket>,
     speaking: Option<Socket>,
@@ -72,7 +86,7 @@ impl Groups {
         let groups = config
             .groups
             .iter()
-            .map(|address| {
+            .map(|(protocol, address)| {
                 let mut checked = |what: &str, socket: io::Result<Socket>| {
                     socket
                         .map_err(|error| {
@@ -81,6 +95,7 @@ impl Groups {
                         .ok()
                 };
                 Group {
+                    protocol: *protocol,
                     address: *address,
                     hearing: config
                         .hear
@@ -155,9 +170,9 @@ impl Groups {
         }
     }
 
-    /// Sends a datagram to every group on every interface.
-    pub fn announce(&mut self, bytes: &[u8]) {
-        for group in &self.groups {
+    /// Sends a datagram to every group of a protocol on every interface.
+    pub fn announce(&mut self, protocol: Protocol, bytes: &[u8]) {
+        for group in self.groups.iter().filter(|group| group.protocol == protocol) {
             let Some(socket) = &group.speaking else { continue };
             for interface in &self.interfaces {
                 let chosen = match (group.address, interface.ipv4) {
@@ -181,12 +196,12 @@ impl Groups {
         }
     }
 
-    /// Takes in the datagrams that wait at a socket.
-    pub fn receive(&mut self, index: usize, tell: &mut dyn FnMut(SocketAddr, &[u8])) {
-        let Some(socket) = self.groups.get(index).and_then(|group| group.hearing.as_ref()) else { return };
+    /// Takes in the datagrams that wait at a socket; what they are said to be, and from whom.
+    pub fn receive(&mut self, index: usize, tell: &mut dyn FnMut(Protocol, SocketAddr, &[u8])) {
+        let Some(Group { protocol, hearing: Some(socket), .. }) = self.groups.get(index) else { return };
         for _ in 0..BUDGET {
             match socket.recv_from(&mut self.buffer) {
-                Ok((len, from)) => tell(from, &self.buffer[..len]),
+                Ok((len, from)) => tell(*protocol, from, &self.buffer[..len]),
                 Err(error) if is_idle(&error) => return,
                 Err(error) => {
                     complain(&mut self.complaints, "cannot receive announcements".to_owned(), &error);
@@ -207,7 +222,7 @@ fn complain(complaints: &mut BTreeSet<String>, what: String, error: &io::Error) 
 
 fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(address), kind, Some(socket2::Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -251,34 +266,46 @@ mod tests {
     fn what_is_announced_on_loopback_is_heard_there_by_everyone() {
         // A port nobody uses: the system chooses one.
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let group = SocketAddr::from(([224, 0, 1, 185], port));
-        let config = Multicast { groups: vec![group], hear: true, loopback: true };
-        let (mut one, mut two) = (Groups::open(&config), Groups::open(&config));
-        one.announce(b"here I am");
-        for groups in [&mut one, &mut two] {
-            let (index, fd) = groups.descriptors().next().expect("a hearing socket");
+        let asap = SocketAddr::from(([224, 0, 1, 185], port));
+        let enrp = SocketAddr::from(([224, 0, 1, 186], port));
+        let groups = vec![(Protocol::Enrp, enrp), (Protocol::Asap, asap)];
+        let config = Multicast { groups, hear: true, loopback: true };
+        let mut both = [Groups::open(&config), Groups::open(&config)];
+        both[0].announce(Protocol::Asap, b"here I am");
+        both[0].announce(Protocol::Enrp, b"and here");
+        for (ear, place, said) in [
+            (0, 1, (Protocol::Asap, b"here I am".to_vec())),
+            (1, 1, (Protocol::Asap, b"here I am".to_vec())),
+            (1, 0, (Protocol::Enrp, b"and here".to_vec())),
+        ] {
+            let groups = &mut both[ear];
+            let (index, fd) = groups.descriptors().nth(place).expect("a hearing socket");
             let mut heard = Vec::new();
             let limit = Instant::now() + Duration::from_secs(10);
             while heard.is_empty() {
                 assert!(Instant::now() < limit, "nothing was heard");
                 let mut entry = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
                 poll(&mut entry, Some(Duration::from_secs(1))).unwrap();
-                groups.receive(index, &mut |from, bytes| heard.push((from.ip(), bytes.to_vec())));
+                groups.receive(index, &mut |protocol, from, bytes| {
+                    assert!(from.ip().is_loopback());
+                    heard.push((protocol, bytes.to_vec()));
+                });
             }
-            assert_eq!(heard, [("127.0.0.1".parse().unwrap(), b"here I am".to_vec())]);
+            assert_eq!(heard, [said]);
         }
     }
 
     #[test]
     fn a_group_that_is_none_is_left_out() {
-        let config = Multicast { groups: vec!["192.0.2.1:9".parse().unwrap()], hear: true, loopback: true };
-        let mut groups = Groups::open(&config);
-        groups.announce(b"nobody");
+        let groups = vec![(Protocol::Asap, "192.0.2.1:9".parse().unwrap())];
+        let mut groups = Groups::open(&Multicast { groups, hear: true, loopback: true });
+        groups.announce(Protocol::Asap, b"nobody");
         assert!(!groups.complaints.is_empty());
     }
 
     #[test]
-    fn iana_groups_are_addresses() {
-        assert_eq!(Multicast::iana(true).groups.len(), 2);
+    fn usual_groups_are_addresses() {
+        assert_eq!(Multicast::usual(&[Protocol::Asap]).groups.len(), 2);
+        assert_eq!(Multicast::usual(&[Protocol::Asap, Protocol::Enrp]).groups.len(), 4);
     }
 }

@@ -269,11 +269,11 @@ impl World {
                     self.touch(place);
                 }
             }
-            Effect::Announce { protocol, bytes } => match (protocol, &mut self.groups) {
-                (Protocol::Asap, Some(groups)) => groups.announce(&bytes),
-                // There is no group for it.
-                (Protocol::Asap, None) | (Protocol::Enrp | Protocol::Session | Protocol::Plain, _) => {}
-            },
+            Effect::Announce { protocol, bytes } => {
+                if let Some(groups) = &mut self.groups {
+                    groups.announce(protocol, &bytes);
+                }
+            }
         }
     }
 

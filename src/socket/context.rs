@@ -79,8 +79,8 @@ impl Context {
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
         let registrars = registrars(options, std::env::var("ASAP_REGISTRARS").ok())?;
         let multicast = (!options.no_announcements).then(|| match options.announce_group {
-            Some(group) => Multicast { groups: vec![group], hear: true, loopback: false },
-            None => Multicast::iana(true),
+            Some(group) => Multicast { groups: vec![(Protocol::Asap, group)], hear: true, loopback: false },
+            None => Multicast::usual(&[Protocol::Asap]),
         });
         // All addresses: the registrar link tells which of them the registrar can reach.
         let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED)];

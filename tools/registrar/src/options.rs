@@ -1,6 +1,7 @@
 //! What the registrar is told: command line, and a file with the same names. The command line wins.
 
 use asap::config::{Limits, Profile, RegistrarConfig};
+use asap::machine::Protocol;
 use asap::runtime::multicast::Multicast;
 use asap::types::ServerId;
 use clap::Parser;
@@ -234,9 +235,11 @@ impl Announce {
     pub fn multicast(&self, local: bool) -> Option<Multicast> {
         match self {
             Announce::Auto if local => None,
-            Announce::Auto => Some(Multicast::iana(false)),
+            Announce::Auto => Some(Multicast::usual(&[Protocol::Asap, Protocol::Enrp])),
             Announce::Off => None,
-            Announce::Group(group) => Some(Multicast { groups: vec![*group], hear: false, loopback: local }),
+            Announce::Group(group) => {
+                Some(Multicast { groups: vec![(Protocol::Asap, *group)], hear: true, loopback: local })
+            }
         }
     }
 }

@@ -27,6 +27,15 @@ impl Profile {
             _ => None,
         }
     }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Lan => "lan",
+            Profile::Wan => "wan",
+            Profile::Rfc => "rfc",
+        }
+    }
 }
 
 /// ASAP endpoint variables (RFC 5352 7).

@@ -6,8 +6,8 @@
 //! * the vocabulary: [`types`], [`codec`], [`timer`], [`config`], [`machine`];
 //! * the protocol, without I/O, clocks, threads or unsafe code: [`policy`], [`wire`], [`handlespace`],
 //!   [`endpoint`] (ASAP of elements and users), [`session`] (user to element), [`registrar`];
-//! * the world: [`runtime`] (sockets, clock, threads), [`socket`] (what a descriptor means),
-//!   `capi` (the C functions).
+//! * the world: [`runtime`] (sockets, clock, threads), [`socket`] (what a descriptor means), [`hosting`] (a registrar
+//!   with everything it needs), `capi` (the C functions).
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs, rust_2018_idioms)]
@@ -16,6 +16,7 @@ pub mod codec;
 pub mod config;
 pub mod endpoint;
 pub mod handlespace;
+pub mod hosting;
 pub mod machine;
 pub mod policy;
 pub mod registrar;

@@ -2,6 +2,7 @@
 //! line as answer. What the lines say is the daemon's business. Served by a small thread of its own, so that a slow
 //! reader holds up nobody else.
 
+use crate::runtime::driver::{block_signals, restore_signals};
 use crate::runtime::link::is_idle;
 use crate::runtime::poller::poll;
 use crate::runtime::wake::Wake;
@@ -21,6 +22,15 @@ use std::time::Duration;
 pub const MAX_LINE: usize = 64 << 10;
 /// Connections served at once; further ones are closed.
 pub const MAX_CONNECTIONS: usize = 32;
+
+/// Where a registrar of this user opens its socket if it is told nothing else.
+pub fn usual_path() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_dir()) {
+        Some(folder) => PathBuf::from(folder).join("asap-registrar.sock"),
+        // SAFETY: getuid cannot fail and takes no pointers.
+        None => PathBuf::from(format!("/tmp/asap-registrar-{}.sock", unsafe { libc::getuid() })),
+    }
+}
 
 /// Answers a request. Lines come without their end and may be any text.
 pub type Answer = Box<dyn FnMut(&str) -> String + Send>;
@@ -54,7 +64,10 @@ impl AdminSocket {
         let metadata = fs::metadata(path)?;
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
         let server = Server { listener, shared: Arc::clone(&shared), clients: Vec::new(), answer };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || server.run())?;
+        let old = block_signals()?;
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || server.run());
+        restore_signals(&old);
+        let thread = thread?;
         let inode = (metadata.dev(), metadata.ino());
         Ok(AdminSocket { path: path.to_owned(), inode, shared, thread: Some(thread) })
     }

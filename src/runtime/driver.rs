@@ -422,7 +422,7 @@ where
 }
 
 /// Blocks all signals in this thread, and so in those it starts; returns what was blocked before.
-fn block_signals() -> io::Result<libc::sigset_t> {
+pub(super) fn block_signals() -> io::Result<libc::sigset_t> {
     let mut all = std::mem::MaybeUninit::uninit();
     let mut old = std::mem::MaybeUninit::uninit();
     // SAFETY: sigfillset fills `all` before it is read, pthread_sigmask fills `old`; both outlive the calls.
@@ -437,7 +437,7 @@ fn block_signals() -> io::Result<libc::sigset_t> {
     Ok(unsafe { old.assume_init() })
 }
 
-fn restore_signals(old: &libc::sigset_t) {
+pub(super) fn restore_signals(old: &libc::sigset_t) {
     // SAFETY: `old` is a valid set, and the previous one is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, std::ptr::null_mut()) };
 }

@@ -8,6 +8,7 @@ pub mod interfaces;
 pub mod link;
 pub mod listener;
 pub mod multicast;
+pub mod names;
 mod outbox;
 pub mod poller;
 pub mod readiness;

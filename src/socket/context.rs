@@ -16,13 +16,14 @@ use crate::runtime;
 use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::listener::has_sctp;
 use crate::runtime::multicast::Multicast;
+use crate::runtime::names::look_up;
 use crate::runtime::poller::PollPoller;
 use crate::timer::Timers;
 use crate::types::{Addresses, PeId, PoolHandle, Time, TransportAddress, TransportUse};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -229,7 +230,7 @@ fn registrars(options: &Options, variable: Option<String>) -> Result<Vec<Destina
     let mut useless = None;
     let names = variable.unwrap_or_default();
     for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        match look_up(name) {
+        match look_up(name, ASAP_PORT) {
             Ok(addresses) => all.push(addresses),
             Err(e) => {
                 let what = format!(
@@ -250,20 +251,6 @@ fn registrars(options: &Options, variable: Option<String>) -> Result<Vec<Destina
         ];
     }
     Ok(all.iter().flat_map(|addresses| destinations(addresses)).collect())
-}
-
-/// `address`, `address:port`, `[v6]:port`, `name`, `name:port`: all its addresses.
-fn look_up(name: &str) -> std::io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = name.parse::<SocketAddr>() {
-        return Ok(vec![address]);
-    }
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, ASAP_PORT)]);
-    }
-    let found =
-        if name.contains(':') { name.to_socket_addrs()? } else { (name, ASAP_PORT).to_socket_addrs()? };
-    Ok(found.collect())
 }
 
 /// One destination for each port among the addresses of one registrar.
@@ -675,18 +662,6 @@ pub(super) fn registration_failed(handle: &PoolHandle, why: &RequestFailure) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn registrars_are_given_as_addresses_or_names_with_or_without_port() {
-        let at = |name: &str| look_up(name).unwrap();
-        assert_eq!(at("10.1.2.3"), ["10.1.2.3:3863".parse().unwrap()]);
-        assert_eq!(at("10.1.2.3:99"), ["10.1.2.3:99".parse().unwrap()]);
-        assert_eq!(at("::1"), ["[::1]:3863".parse().unwrap()]);
-        assert_eq!(at("[::1]"), ["[::1]:3863".parse().unwrap()]);
-        assert_eq!(at("[::1]:99"), ["[::1]:99".parse().unwrap()]);
-        assert!(at("localhost").iter().all(|a| a.port() == ASAP_PORT && a.ip().is_loopback()));
-        assert!(look_up("").is_err() || look_up("").unwrap().is_empty());
-    }
 
     #[test]
     fn addresses_of_one_registrar_with_one_port_are_one_destination() {

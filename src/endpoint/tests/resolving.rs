@@ -569,7 +569,7 @@ fn reports_of_one_element_are_at_least_a_second_apart() {
     assert_eq!(reports(&mut rig), [1]);
     rig.pass(MS(999));
     rig.endpoint.report_unreachable(rig.now, &pool("pool"), PeId(1));
-    assert_eq!(reports(&mut rig), []);
+    assert!(reports(&mut rig).is_empty());
     rig.pass(MS(1));
     rig.endpoint.report_unreachable(rig.now, &pool("pool"), PeId(1));
     assert_eq!(reports(&mut rig), [1]);

@@ -1,23 +1,14 @@
 //! Looking at a registrar through its admin socket: one line of JSON asks, one line answers.
 
 use crate::{Look, table};
+use asap::runtime::admin::usual_path;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a registrar of this user opens its admin socket when it is told nothing else.
-pub fn default_path() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_dir()) {
-        Some(folder) => PathBuf::from(folder).join("asap-registrar.sock"),
-        // SAFETY: getuid has no failure and no memory.
-        None => PathBuf::from(format!("/tmp/asap-registrar-{}.sock", unsafe { libc::getuid() })),
-    }
-}
-
 fn ask(look: &Look, command: &str) -> Result<Value, String> {
-    let path = look.admin.clone().unwrap_or_else(default_path);
+    let path = look.admin.clone().unwrap_or_else(usual_path);
     let stream = UnixStream::connect(&path).map_err(|error| {
         format!(
             "no registrar answers at {}: {error}; start one (asap-registrar) or name its socket (--admin)",

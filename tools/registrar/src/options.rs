@@ -1,8 +1,10 @@
 //! What the registrar is told: command line, and a file with the same names. The command line wins.
 
-use asap::config::{Limits, Profile, RegistrarConfig};
+use asap::config::{Limits, Profile};
+use asap::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Settings};
 use asap::machine::Protocol;
-use asap::runtime::multicast::Multicast;
+use asap::runtime::admin::usual_path;
+use asap::runtime::names::look_up;
 use asap::types::ServerId;
 use clap::Parser;
 use serde::Deserialize;
@@ -25,7 +27,8 @@ Examples:
                                                      for the network, found by announcements
   asap-registrar --asap 127.0.0.1:0 --enrp 127.0.0.1:0
                                                      ports of its own, printed on standard output
-  asap-registrar --peer 10.0.0.5:9901                beside another registrar
+  asap-registrar --asap 10.0.0.1:3863 --enrp 10.0.0.1:9901 --peer 10.0.0.1 --peer 10.0.0.2 --peer 10.0.0.3
+                                                     one of three, on networks without multicast
   RUST_LOG=debug asap-registrar                      tell more
 
 Standard output has one line for each listener (`asap tcp 127.0.0.1:3863`) and then `ready`; the log goes to
@@ -33,7 +36,7 @@ standard error. `asapctl pools` shows what it holds. SIGTERM makes it leave in o
 go to another registrar at once. A configuration file (TOML) has the long names:
 
   asap = [\"0.0.0.0:3863\"]
-  peer = [\"10.0.0.5:9901\"]
+  peer = [\"10.0.0.5\", \"10.0.0.6\"]
   profile = \"wan\"
   max-elements = 100000
 
@@ -48,13 +51,17 @@ pub struct Options {
     /// Serve other registrars here (repeatable; port 0: any) [default: 127.0.0.1:9901].
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub enrp: Vec<SocketAddr>,
-    /// Another registrar's ENRP address (repeatable).
-    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
-    pub peer: Vec<SocketAddr>,
-    /// Announce this registrar: `auto` (to the IANA groups, if it serves more than this machine), `off`, or a
-    /// group of your own [default: auto].
+    /// Another registrar's ENRP address, or a DNS name that stands for one or several (repeatable; port 9901 unless
+    /// given). Its own address among them does no harm: all registrars can be told the same.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub peer: Vec<String>,
+    /// Announce this registrar to servers and clients, and registrars to each other: `auto` (on the usual groups, if it
+    /// serves more than this machine), `off`, or a group of your own for servers and clients [default: auto].
     #[arg(long, value_name = "auto|off|GROUP:PORT")]
     pub announce: Option<String>,
+    /// A group of your own for registrars among themselves.
+    #[arg(long, value_name = "GROUP:PORT")]
+    pub announce_enrp: Option<String>,
     /// Identifier among registrars, not 0 [default: random].
     #[arg(long, value_name = "0xHEX")]
     pub id: Option<String>,
@@ -99,28 +106,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// How the registrar is announced.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Announce {
-    /// To the IANA groups, if somebody else could make use of it.
-    Auto,
-    /// Not at all.
-    Off,
-    /// To this group.
-    Group(SocketAddr),
-}
-
-/// Where administration is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Admin {
-    /// Here, because somebody said so.
-    At(PathBuf),
-    /// At the usual place, if it is free.
-    Usual(PathBuf),
-    /// Nowhere.
-    Off,
-}
-
 impl Options {
     /// Command line and file.
     pub fn read() -> Result<Options, String> {
@@ -139,12 +124,15 @@ impl Options {
 
     /// These options, and where they say nothing those of the file.
     fn over(self, file: Options) -> Options {
-        let list = |own: Vec<SocketAddr>, other| if own.is_empty() { other } else { own };
+        fn list<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if own.is_empty() { other } else { own }
+        }
         Options {
             asap: list(self.asap, file.asap),
             enrp: list(self.enrp, file.enrp),
             peer: list(self.peer, file.peer),
             announce: self.announce.or(file.announce),
+            announce_enrp: self.announce_enrp.or(file.announce_enrp),
             id: self.id.or(file.id),
             profile: self.profile.or(file.profile),
             proxy_registration: self.proxy_registration || file.proxy_registration,
@@ -159,30 +147,47 @@ impl Options {
         }
     }
 
-    /// The ASAP listeners.
-    pub fn asap(&self) -> Vec<SocketAddr> {
-        or_default(&self.asap, 3863)
-    }
-
-    /// The ENRP listeners.
-    pub fn enrp(&self) -> Vec<SocketAddr> {
-        or_default(&self.enrp, 9901)
-    }
-
-    pub fn announce(&self) -> Result<Announce, String> {
-        match self.announce.as_deref() {
-            None | Some("auto") => Ok(Announce::Auto),
-            Some("off") => Ok(Announce::Off),
-            Some(group) => match group.parse::<SocketAddr>() {
-                Ok(group) if group.ip().is_multicast() => Ok(Announce::Group(group)),
-                Ok(_) => Err(format!("--announce {group}: not a multicast address")),
-                Err(_) => Err(format!("--announce {group}: say auto, off, or GROUP:PORT")),
-            },
+    /// All of it.
+    pub fn settings(&self) -> Result<Settings, String> {
+        let mut peers = Vec::new();
+        for peer in &self.peer {
+            let found =
+                look_up(peer, ENRP_PORT).map_err(|error| format!("--peer {peer}: {error}; say HOST:PORT"))?;
+            peers.extend(found);
         }
+        Ok(Settings {
+            asap: or_default(&self.asap, ASAP_PORT),
+            enrp: or_default(&self.enrp, ENRP_PORT),
+            peers,
+            announce: self.announce()?,
+            id: self.id()?,
+            profile: self.profile()?,
+            proxy_registration: self.proxy_registration,
+            limits: self.limits(),
+            admin: self.admin(),
+        })
+    }
+
+    fn announce(&self) -> Result<Announce, String> {
+        let group = |option: &str, text: &str| match text.parse::<SocketAddr>() {
+            Ok(group) if group.ip().is_multicast() => Ok(group),
+            Ok(_) => Err(format!("{option} {text}: not a multicast address")),
+            Err(_) => Err(format!("{option} {text}: say GROUP:PORT")),
+        };
+        let mut groups = Vec::new();
+        match self.announce.as_deref() {
+            Some("off") => return Ok(Announce::Off),
+            None | Some("auto") => {}
+            Some(text) => groups.push((Protocol::Asap, group("--announce", text)?)),
+        }
+        if let Some(text) = &self.announce_enrp {
+            groups.push((Protocol::Enrp, group("--announce-enrp", text)?));
+        }
+        Ok(if groups.is_empty() { Announce::Auto } else { Announce::Groups(groups) })
     }
 
     /// The identifier, none if it is to be chosen.
-    pub fn id(&self) -> Result<Option<ServerId>, String> {
+    fn id(&self) -> Result<Option<ServerId>, String> {
         let Some(text) = &self.id else { return Ok(None) };
         let number = match text.strip_prefix("0x") {
             Some(hex) => u32::from_str_radix(hex, 16),
@@ -196,19 +201,14 @@ impl Options {
         }
     }
 
-    pub fn profile(&self) -> Result<Profile, String> {
+    fn profile(&self) -> Result<Profile, String> {
         match self.profile.as_deref() {
             None => Ok(Profile::default()),
             Some(name) => Profile::by_name(name).ok_or(format!("--profile {name}: say lan, wan or rfc")),
         }
     }
 
-    pub fn registrar_config(&self) -> Result<RegistrarConfig, String> {
-        let config = RegistrarConfig::new(self.profile()?);
-        Ok(RegistrarConfig { proxy_registration: self.proxy_registration, ..config })
-    }
-
-    pub fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         let default = Limits::default();
         Limits {
             pools: self.max_pools.unwrap_or(default.pools),
@@ -221,39 +221,17 @@ impl Options {
         }
     }
 
-    pub fn admin(&self) -> Admin {
+    fn admin(&self) -> Admin {
         match self.admin.as_deref() {
             Some("off") => Admin::Off,
             Some(path) => Admin::At(PathBuf::from(path)),
-            None => Admin::Usual(usual_admin_path()),
-        }
-    }
-}
-
-impl Announce {
-    /// The groups to announce to; `local` if only this machine is served.
-    pub fn multicast(&self, local: bool) -> Option<Multicast> {
-        match self {
-            Announce::Auto if local => None,
-            Announce::Auto => Some(Multicast::usual(&[Protocol::Asap, Protocol::Enrp])),
-            Announce::Off => None,
-            Announce::Group(group) => {
-                Some(Multicast { groups: vec![(Protocol::Asap, *group)], hear: true, loopback: local })
-            }
+            None => Admin::IfFree(usual_path()),
         }
     }
 }
 
 fn or_default(given: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
     if given.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], port))] } else { given.to_vec() }
-}
-
-fn usual_admin_path() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_dir()) {
-        Some(folder) => PathBuf::from(folder).join("asap-registrar.sock"),
-        // SAFETY: getuid cannot fail and takes no pointers.
-        None => PathBuf::from(format!("/tmp/asap-registrar-{}.sock", unsafe { libc::getuid() })),
-    }
 }
 
 #[cfg(test)]
@@ -271,10 +249,11 @@ mod tests {
         )
         .unwrap();
         let both = options(&["--asap", "[::1]:2", "--max-elements", "6"]).over(file);
-        assert_eq!(both.asap(), ["[::1]:2".parse().unwrap()]);
-        assert_eq!((both.profile(), both.limits().elements), (Ok(Profile::Wan), 6));
+        let both = both.settings().unwrap();
+        assert_eq!(both.asap, ["[::1]:2".parse().unwrap()]);
+        assert_eq!((both.profile, both.limits.elements), (Profile::Wan, 6));
         assert!(both.proxy_registration);
-        assert_eq!(both.enrp(), ["127.0.0.1:9901".parse().unwrap()]);
+        assert_eq!(both.enrp, ["127.0.0.1:9901".parse().unwrap()]);
     }
 
     #[test]
@@ -287,18 +266,14 @@ mod tests {
     fn wrong_values_are_explained() {
         assert!(options(&["--id", "0"]).id().unwrap_err().contains("not 0"));
         assert_eq!(options(&["--id", "0x10"]).id().unwrap(), ServerId::new(16));
+        let peers = options(&["--peer", "127.0.0.1", "--peer", "localhost:7"]).settings().unwrap().peers;
+        assert_eq!(peers[0], "127.0.0.1:9901".parse().unwrap());
+        assert!(peers[1..].iter().all(|peer| peer.ip().is_loopback() && peer.port() == 7) && peers.len() > 1);
+        assert!(options(&["--peer", "no such host"]).settings().unwrap_err().contains("--peer"));
         assert!(options(&["--announce", "10.0.0.1:1"]).announce().unwrap_err().contains("multicast"));
         let bare =
             Options::try_parse_from(["asap-registrar", "--asap", "127.0.0.1"]).map(|_| ()).unwrap_err();
         assert!(bare.to_string().contains("and a port"), "{bare}");
         assert!(options(&["--profile", "fast"]).profile().unwrap_err().contains("lan, wan or rfc"));
-    }
-
-    #[test]
-    fn announces_on_its_own_only_what_others_can_reach() {
-        assert!(Announce::Auto.multicast(true).is_none());
-        assert!(Announce::Auto.multicast(false).is_some_and(|multicast| !multicast.loopback));
-        let group = "239.0.0.50:3863".parse().unwrap();
-        assert!(Announce::Group(group).multicast(true).is_some_and(|multicast| multicast.loopback));
     }
 }

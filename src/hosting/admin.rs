@@ -1,15 +1,12 @@
 //! The answers of the administration socket: one JSON object a line, `{"v":1,"cmd":"pools"}` and so on.
 
-use crate::words;
-use asap::handlespace::Entry;
-use asap::machine::{LinkKind, Protocol};
-use asap::registrar::{Counters, Registrar};
-use asap::runtime::admin::Answer;
-use asap::runtime::driver::Remote;
-use asap::types::{PoolHandle, Time};
-use serde::Deserialize;
+use super::{Listener, words};
+use crate::handlespace::Entry;
+use crate::registrar::{Counters, Registrar};
+use crate::runtime::admin::Answer;
+use crate::runtime::driver::Remote;
+use crate::types::{PoolHandle, Time};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -19,14 +16,32 @@ const LIMIT: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request.
-#[derive(Deserialize)]
+#[derive(Debug)]
 struct Request {
-    v: u32,
-    cmd: String,
+    version: u64,
+    command: String,
     /// `pools`: this pool only.
     handle: Option<String>,
     /// `pools`: so many elements at most.
     limit: Option<usize>,
+}
+
+impl Request {
+    fn read(line: &str) -> Result<Request, String> {
+        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let text = |name: &str| match value.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("\"{name}\" is no string")),
+        };
+        let number = |name: &str| match value.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(number) => number.as_u64().map(Some).ok_or(format!("\"{name}\" is no number")),
+        };
+        let limit = number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let (version, command) = (number("v")?.ok_or("no \"v\"")?, text("cmd")?.ok_or("no \"cmd\"")?);
+        Ok(Request { version, command, handle: text("handle")?, limit })
+    }
 }
 
 /// Makes an answer on the registrar's thread.
@@ -34,14 +49,14 @@ type Look = Box<dyn FnOnce(&Registrar, Time) -> Value + Send>;
 
 /// What `status` tells and the machine does not know.
 #[derive(Clone)]
-pub struct About {
-    pub listeners: Vec<(LinkKind, Protocol, SocketAddr)>,
-    pub profile: String,
+pub(super) struct About {
+    pub listeners: Vec<Listener>,
+    pub profile: &'static str,
     pub started: Time,
 }
 
 /// Answers by asking the registrar's thread.
-pub fn answer(remote: Remote<Registrar>, about: About) -> Answer {
+pub(super) fn answer(remote: Remote<Registrar>, about: About) -> Answer {
     Box::new(move |line| {
         let said = respond(&remote, &about, line).unwrap_or_else(|error| json!({ "v": 1, "error": error }));
         said.to_string()
@@ -49,12 +64,12 @@ pub fn answer(remote: Remote<Registrar>, about: About) -> Answer {
 }
 
 fn respond(remote: &Remote<Registrar>, about: &About, line: &str) -> Result<Value, String> {
-    let request: Request = serde_json::from_str(line)
+    let request = Request::read(line)
         .map_err(|error| format!("not a request: {error}; say {{\"v\":1,\"cmd\":\"pools\"}}"))?;
-    if request.v != 1 {
-        return Err(format!("version {} is not known here, 1 is", request.v));
+    if request.version != 1 {
+        return Err(format!("version {} is not known here, 1 is", request.version));
     }
-    let build: Look = match request.cmd.as_str() {
+    let build: Look = match request.command.as_str() {
         "pools" => Box::new(move |registrar, now| {
             pools(registrar, now, request.handle.as_deref(), request.limit.unwrap_or(LIMIT))
         }),
@@ -150,11 +165,11 @@ fn status(registrar: &Registrar, now: Time, about: &About) -> Value {
     let listeners: Vec<Value> = about
         .listeners
         .iter()
-        .map(|(kind, protocol, address)| {
+        .map(|listener| {
             json!({
-                "protocol": words::protocol(*protocol),
-                "transport": words::kind(*kind),
-                "address": address.to_string(),
+                "protocol": words::protocol(listener.protocol),
+                "transport": words::kind(listener.kind),
+                "address": listener.address.to_string(),
             })
         })
         .collect();

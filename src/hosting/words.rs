@@ -1,12 +1,12 @@
 //! What happens, in words for an operator.
 
-use asap::handlespace::Entry;
-use asap::machine::{LinkFailure, LinkKind, Protocol};
-use asap::policy::Policy;
-use asap::registrar::Removal;
-use asap::types::{CauseCode, ErrorCause, RegistrationLife, TransportAddress, TransportKind};
+use crate::handlespace::Entry;
+use crate::machine::{LinkFailure, LinkKind, Protocol};
+use crate::policy::Policy;
+use crate::registrar::Removal;
+use crate::types::{CauseCode, ErrorCause, RegistrationLife, TransportAddress, TransportKind};
 
-pub fn transport_kind(kind: TransportKind) -> &'static str {
+pub(super) fn transport_kind(kind: TransportKind) -> &'static str {
     match kind {
         TransportKind::Dccp => "dccp",
         TransportKind::Sctp => "sctp",
@@ -17,19 +17,19 @@ pub fn transport_kind(kind: TransportKind) -> &'static str {
     }
 }
 
-pub fn transport(transport: &TransportAddress) -> String {
+pub(super) fn transport(transport: &TransportAddress) -> String {
     let mut words = vec![transport_kind(transport.kind()).to_owned()];
     words.extend(transport.socket_addresses().map(|address| address.to_string()));
     words.join(" ")
 }
 
-pub fn policy(policy: &Policy) -> String {
+pub(super) fn policy(policy: &Policy) -> String {
     let mut words = vec![policy.policy_type().name().to_owned()];
     words.extend(policy.words().iter().map(u32::to_string));
     words.join(" ")
 }
 
-pub fn kind(kind: LinkKind) -> &'static str {
+pub(super) fn kind(kind: LinkKind) -> &'static str {
     match kind {
         LinkKind::Tcp => "tcp",
         LinkKind::Sctp => "sctp",
@@ -37,7 +37,7 @@ pub fn kind(kind: LinkKind) -> &'static str {
     }
 }
 
-pub fn protocol(protocol: Protocol) -> &'static str {
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Asap => "asap",
         Protocol::Enrp => "enrp",
@@ -47,7 +47,7 @@ pub fn protocol(protocol: Protocol) -> &'static str {
 }
 
 /// An element that has come.
-pub fn element(entry: &Entry) -> String {
+pub(super) fn element(entry: &Entry) -> String {
     let element = &entry.element;
     let life = match element.life {
         RegistrationLife::Infinite => "for ever".to_owned(),
@@ -57,7 +57,7 @@ pub fn element(entry: &Entry) -> String {
     format!("{}, {}, {life}", transport(&element.user_transport), policy(&element.policy))
 }
 
-pub fn removal(why: Removal) -> &'static str {
+pub(super) fn removal(why: Removal) -> &'static str {
     match why {
         Removal::Deregistered => "it deregistered",
         Removal::Expired => "its registration ran out",
@@ -66,7 +66,7 @@ pub fn removal(why: Removal) -> &'static str {
     }
 }
 
-pub fn causes(causes: &[ErrorCause]) -> String {
+pub(super) fn causes(causes: &[ErrorCause]) -> String {
     let words: Vec<String> = causes.iter().map(|cause| code(cause.code)).collect();
     if words.is_empty() { "no cause given".to_owned() } else { words.join("; ") }
 }
@@ -91,7 +91,7 @@ fn code(code: CauseCode) -> String {
     words.to_owned()
 }
 
-pub fn failure(why: LinkFailure) -> &'static str {
+pub(super) fn failure(why: LinkFailure) -> &'static str {
     match why {
         LinkFailure::Refused => "nobody listens there",
         LinkFailure::Unreachable => "no route",

@@ -1,0 +1,52 @@
+//! What a registrar tells its owner, as lines of the log.
+
+use super::words;
+use crate::registrar::{Event, Registrar};
+use crate::types::Time;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Writes events to the log.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// When a message that was not accepted was last worth a line, and how many have come since.
+    rejected: Time,
+    suppressed: u64,
+}
+
+impl Journal {
+    pub(super) fn note(&mut self, registrar: &Registrar, now: Time, event: &Event) {
+        match event {
+            Event::Added { handle, element } => {
+                let entry = registrar.handlespace().entry(handle, *element);
+                let how = entry.map(words::element).unwrap_or_default();
+                log::info!("pool {handle}: element {element} registered ({how})");
+            }
+            Event::Removed { handle, element, why } => {
+                log::info!("pool {handle}: element {element} removed: {}", words::removal(*why));
+            }
+            Event::Refused { handle, element, causes } => {
+                log::warn!("pool {handle}: element {element} refused: {}", words::causes(causes));
+            }
+            Event::Rejected { why } => {
+                // Whoever sends garbage does not fill the disk.
+                if now.since(self.rejected) < Duration::from_secs(1) {
+                    self.suppressed += 1;
+                    return;
+                }
+                let more = match std::mem::take(&mut self.suppressed) {
+                    0 => String::new(),
+                    n => format!(" ({n} more since the last line)"),
+                };
+                self.rejected = now;
+                log::warn!("a message was not accepted: {why}{more}");
+            }
+            Event::PeerUp { server } => log::info!("registrar {server}: connected"),
+            Event::PeerDown { to, why } => {
+                let address = to.addresses.as_slice().first().map(|ip| SocketAddr::new(*ip, to.port));
+                let address = address.map(|address| address.to_string()).unwrap_or_default();
+                log::warn!("registrar at {address}: not connected: {}; trying again", words::failure(*why));
+            }
+        }
+    }
+}

@@ -77,12 +77,13 @@ pub struct Host {
     rng: Rng,
     apps: BTreeMap<Slot, App>,
     next_slot: Slot,
-    serves: bool,
     questions: BTreeMap<RequestId, Option<Slot>>,
     /// What became of plain resolutions, in order.
     pub resolved: Vec<(Time, Result<Resolution, RequestFailure>)>,
     pub registered: u64,
-    pub registration: Option<RegistrationId>,
+    /// What its elements have offered and not taken back.
+    offers: BTreeMap<(PoolHandle, PeId), (RegistrationId, Offer)>,
+    next_port: u16,
     pub failures: u64,
     pub expired: u64,
     pub hunts_failed: u64,
@@ -106,11 +107,11 @@ impl Host {
             rng,
             apps: BTreeMap::new(),
             next_slot: 1,
-            serves: false,
             questions: BTreeMap::new(),
             resolved: Vec::new(),
             registered: 0,
-            registration: None,
+            offers: BTreeMap::new(),
+            next_port: SERVICE_PORT,
             failures: 0,
             expired: 0,
             hunts_failed: 0,
@@ -121,27 +122,51 @@ impl Host {
 
     // What the application does.
 
+    /// Offers an element; several may be offered by one host, each at its own port.
     pub fn serve(&mut self, now: Time, handle: &PoolHandle, id: PeId, policy: Policy, life: Duration) {
-        self.serves = true;
         let offer = Offer {
             handle: handle.clone(),
             id,
             life: RegistrationLife::Seconds(life.as_secs() as u32),
             renewal: None,
             user_transport: TransportAddress::Tcp {
-                port: SERVICE_PORT,
+                port: self.next_port,
                 transport_use: TransportUse::DataOnly,
                 address: self.address,
             },
             policy,
             capabilities: Capabilities::TCP_CONTROL_CHANNEL | Capabilities::BUSINESS_CARD,
         };
-        self.registration = Some(self.endpoint.register(now, offer, now + Duration::from_secs(60)));
+        self.next_port += 1;
+        let registration = self.endpoint.register(now, offer.clone(), now + Duration::from_secs(60));
+        self.offers.insert((handle.clone(), id), (registration, offer));
     }
 
+    /// The elements it offers.
+    pub fn offered(&self) -> impl Iterator<Item = &(PoolHandle, PeId)> {
+        self.offers.keys()
+    }
+
+    /// Takes all its elements back.
     pub fn stop_serving(&mut self, now: Time) {
-        let registration = self.registration.expect("registered");
-        self.endpoint.deregister(now, registration, now + Duration::from_secs(30));
+        for (registration, _) in std::mem::take(&mut self.offers).into_values() {
+            self.endpoint.deregister(now, registration, now + Duration::from_secs(30));
+        }
+    }
+
+    /// Takes one of its elements back.
+    pub fn withdraw(&mut self, now: Time, key: &(PoolHandle, PeId)) {
+        if let Some((registration, _)) = self.offers.remove(key) {
+            self.endpoint.deregister(now, registration, now + Duration::from_secs(30));
+        }
+    }
+
+    /// Gives one of its elements other policy values.
+    pub fn change(&mut self, now: Time, key: &(PoolHandle, PeId), policy: Policy) {
+        if let Some((registration, offer)) = self.offers.get_mut(key) {
+            offer.policy = policy;
+            self.endpoint.update(now, *registration, offer.clone(), now + Duration::from_secs(60));
+        }
     }
 
     pub fn resolve(&mut self, now: Time, handle: &PoolHandle, deadline: Duration) {
@@ -188,8 +213,9 @@ impl Host {
 
     // What the world does.
 
-    pub fn accept(&mut self, now: Time, link: LinkId) -> Option<Slot> {
-        if !self.serves {
+    pub fn accept(&mut self, now: Time, link: LinkId, port: u16) -> Option<Slot> {
+        let served = |(_, offer): &(RegistrationId, Offer)| offer.user_transport.port() == Some(port);
+        if !self.offers.values().any(served) {
             return None;
         }
         let session = Session::element(now, SessionConfig::new(self.profile), Limits::default(), link, None);

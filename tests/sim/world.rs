@@ -1,24 +1,29 @@
-//! Nodes, pipes between them, time and faults. Knows the machines' contract and nothing of the protocol.
+//! Nodes, pipes between them, and time. Knows the machines' contract and nothing of the protocol. What goes wrong in it
+//! is in `faults`; what is held against what it does, in `watch` and `invariants`.
 
+use crate::faults::Faults;
 use crate::host::Host;
+use crate::invariants::check_registrar;
+use crate::watch::Watch;
 use asap::config::{Limits, RegistrarConfig};
 use asap::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
 use asap::registrar::{Registrar, Setup};
-use asap::types::{Rng, ServerId, Time, TransportAddress};
-use std::collections::{BTreeMap, BTreeSet};
+use asap::types::{Addresses, Rng, ServerId, Time, TransportAddress, TransportUse};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// How long a transport keeps trying to get bytes through before it gives a link up.
-const TRANSPORT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a connection attempt into the void takes to fail.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// More happenings than this in one instant are a loop without end.
 const STEPS_PER_INSTANT: u64 = 200_000;
+/// A port nobody listens on, from which links are opened.
+const EPHEMERAL_PORT: u16 = 40_000;
 
 pub const ASAP_PORT: u16 = 3863;
 pub const ENRP_PORT: u16 = 9901;
 pub const ENDPOINT_PORT: u16 = 5000;
+/// The first of the ports at which a host's elements serve.
 pub const SERVICE_PORT: u16 = 7000;
 
 /// A machine within a process: a registrar or endpoint is slot 0, sessions come behind.
@@ -65,42 +70,80 @@ pub struct Node {
     /// Counts the processes that ran here, so that what was meant for one never reaches the next.
     pub life: u32,
     /// Stopped (SIGSTOP): inputs wait here.
-    paused: Option<Vec<Happening>>,
+    pub(crate) paused: Option<Vec<Happening>>,
     /// The host is off: nobody says so to anyone.
-    dark: bool,
-    wakes: BTreeMap<Slot, Time>,
+    pub(crate) dark: bool,
+    /// How far its clock has jumped ahead of the world's.
+    pub(crate) ahead: Duration,
+    pub(crate) wakes: BTreeMap<Slot, Time>,
+    /// Inputs since its handlespace was last looked at as a whole.
+    unchecked: usize,
+}
+
+impl Node {
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct End {
-    node: usize,
-    life: u32,
-    slot: Slot,
-    link: LinkId,
-    open: bool,
+pub(crate) struct End {
+    pub node: usize,
+    pub life: u32,
+    pub slot: Slot,
+    pub link: LinkId,
+    pub open: bool,
 }
 
-struct Pipe {
-    ends: [End; 2],
-    protocol: Protocol,
+pub(crate) struct Pipe {
+    pub ends: [End; 2],
+    pub kind: LinkKind,
+    pub protocol: Protocol,
+    /// Where it was opened to.
+    port: u16,
     /// Last scheduled delivery per receiving end: order is kept.
     last: [Time; 2],
     /// Held back by a cut, per receiving end.
-    held: [Vec<Happening>; 2],
-    /// The transport's patience is running.
-    dying: bool,
+    pub held: [Vec<Happening>; 2],
+    /// Bytes on their way, per receiving end.
+    pub backlog: [usize; 2],
+    /// The transport's patience is running, and ends then.
+    pub dying: Option<Time>,
+    /// Nothing gets through any more, and nobody has been told.
+    pub void: bool,
+}
+
+impl Pipe {
+    /// Whether it runs between these two nodes.
+    pub fn joins(&self, a: usize, b: usize) -> bool {
+        let [x, y] = self.ends;
+        (x.node == a && y.node == b) || (x.node == b && y.node == a)
+    }
 }
 
 #[derive(Clone, Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Arrive { pipe: usize, to: Destination },
     Up { pipe: usize },
     Fail { pipe: usize, why: LinkFailure },
     Deliver { pipe: usize, end: usize, channel: Channel, bytes: Vec<u8> },
     Down { pipe: usize, end: usize, why: LinkFailure },
     Patience { pipe: usize },
-    Announce { node: usize, from: SocketAddr, bytes: Vec<u8> },
+    Announce { node: usize, protocol: Protocol, from: SocketAddr, bytes: Vec<u8> },
     Wake { node: usize, life: u32, slot: Slot },
+}
+
+/// How a registrar is started.
+#[derive(Clone)]
+pub struct Boot {
+    pub id: u32,
+    pub config: RegistrarConfig,
+    pub limits: Limits,
+    /// What carries ENRP; none: it serves none.
+    pub enrp: Option<LinkKind>,
+    pub announce: bool,
+    /// The nodes of its configured peers.
+    pub peers: Vec<usize>,
 }
 
 pub struct World {
@@ -109,16 +152,19 @@ pub struct World {
     pub nodes: Vec<Node>,
     queue: BTreeMap<(Time, u64), Happening>,
     sequence: u64,
-    pipes: Vec<Pipe>,
+    pub(crate) pipes: Vec<Pipe>,
     by_link: BTreeMap<(usize, u32, Slot, LinkId), (usize, usize)>,
-    cuts: BTreeSet<(usize, usize)>,
+    pub(crate) faults: Faults,
     /// One-way latency, least and most.
     pub latency: (Duration, Duration),
     incoming: u64,
     trace: u64,
     steps: (Time, u64),
+    pub watch: Watch,
     /// Rare states that were reached, with how often.
     pub reached: BTreeMap<&'static str, u64>,
+    /// How long what is bounded took.
+    pub took: BTreeMap<&'static str, Vec<Duration>>,
 }
 
 impl World {
@@ -131,12 +177,14 @@ impl World {
             sequence: 0,
             pipes: Vec::new(),
             by_link: BTreeMap::new(),
-            cuts: BTreeSet::new(),
+            faults: Faults::default(),
             latency: (Duration::from_micros(50), Duration::from_millis(2)),
             incoming: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             steps: (Time::ZERO, 0),
+            watch: Watch::default(),
             reached: BTreeMap::new(),
+            took: BTreeMap::new(),
         }
     }
 
@@ -150,24 +198,52 @@ impl World {
             life: 0,
             paused: None,
             dark: false,
+            ahead: Duration::ZERO,
             wakes: BTreeMap::new(),
+            unchecked: 0,
         });
         n
     }
 
-    /// Starts a registrar with an empty handlespace.
+    /// Starts a registrar that serves no other registrars, with an empty handlespace.
     pub fn start_registrar(&mut self, node: usize, config: RegistrarConfig, announce: bool) {
-        let transport = TransportAddress::Tcp {
-            port: ASAP_PORT,
-            transport_use: asap::types::TransportUse::DataOnly,
-            address: self.nodes[node].address,
+        let id = 0x1000 + node as u32;
+        self.boot(
+            node,
+            Boot { id, config, limits: Limits::default(), enrp: None, announce, peers: Vec::new() },
+        );
+    }
+
+    /// Starts a registrar with an empty handlespace.
+    pub fn boot(&mut self, node: usize, boot: Boot) {
+        let address = self.nodes[node].address;
+        let transport_use = TransportUse::DataOnly;
+        let asap = vec![TransportAddress::Tcp { port: ASAP_PORT, transport_use, address }];
+        let enrp = boot.enrp.map(|kind| match kind {
+            LinkKind::Sctp => {
+                TransportAddress::Sctp { port: ENRP_PORT, transport_use, addresses: Addresses::from(address) }
+            }
+            LinkKind::Tcp | LinkKind::Udp => {
+                TransportAddress::Tcp { port: ENRP_PORT, transport_use, address }
+            }
+        });
+        let kind = boot.enrp.unwrap_or(LinkKind::Tcp);
+        let peers = boot.peers.iter().map(|peer| Destination {
+            kind,
+            protocol: Protocol::Enrp,
+            port: ENRP_PORT,
+            addresses: self.nodes[*peer].address.into(),
+        });
+        let setup = Setup {
+            id: ServerId::new(boot.id).expect("not zero"),
+            asap,
+            enrp: enrp.into_iter().collect(),
+            announce: boot.announce,
+            peers: peers.collect(),
         };
-        let id = ServerId::new(0x1000 + node as u32).expect("not zero");
         let seed = self.rng.next_u64();
-        let registrar = {
-            let setup = Setup { id, asap: vec![transport], enrp: Vec::new(), announce, peers: Vec::new() };
-            Registrar::new(config, Limits::default(), seed, setup)
-        };
+        self.watch.on_boot(node, self.now, &boot);
+        let registrar = Registrar::new(boot.config, boot.limits, seed, setup);
         self.start(node, Process::Registrar(Box::new(registrar)));
     }
 
@@ -190,11 +266,16 @@ impl World {
         }
     }
 
-    pub fn registrar(&self, node: usize) -> &Registrar {
+    /// The registrar that runs on a node, if one does.
+    pub fn runs_registrar(&self, node: usize) -> Option<&Registrar> {
         match &self.nodes[node].process {
-            Some(Process::Registrar(registrar)) => registrar,
-            Some(Process::Host(_)) | None => panic!("node {node} runs no registrar"),
+            Some(Process::Registrar(registrar)) => Some(registrar),
+            Some(Process::Host(_)) | None => None,
         }
+    }
+
+    pub fn registrar(&self, node: usize) -> &Registrar {
+        self.runs_registrar(node).unwrap_or_else(|| panic!("node {node} runs no registrar"))
     }
 
     pub fn host(&self, node: usize) -> &Host {
@@ -204,9 +285,14 @@ impl World {
         }
     }
 
+    /// The time by the node's own clock.
+    pub fn clock(&self, node: usize) -> Time {
+        self.now + self.nodes[node].ahead
+    }
+
     /// Lets the host's application do something now.
     pub fn tell(&mut self, node: usize, act: impl FnOnce(&mut Host, Time)) {
-        let now = self.now;
+        let now = self.clock(node);
         match &mut self.nodes[node].process {
             Some(Process::Host(host)) => act(host, now),
             Some(Process::Registrar(_)) | None => panic!("node {node} runs no host"),
@@ -220,142 +306,39 @@ impl World {
         }
     }
 
-    // Faults.
-
-    /// Kills the process; the host's kernel tells its peers.
-    pub fn crash(&mut self, node: usize) {
-        self.note("crash", &[node as u8]);
-        self.end_process(node);
-        for pipe in 0..self.pipes.len() {
-            for end in 0..2 {
-                let here = self.pipes[pipe].ends[end];
-                if here.node == node && here.open {
-                    self.pipes[pipe].ends[end].open = false;
-                    self.send(pipe, 1 - end, |pipe, end| Happening::Down {
-                        pipe,
-                        end,
-                        why: LinkFailure::Reset,
-                    });
-                }
-            }
-        }
-    }
-
-    /// Switches the host off: nobody is told anything.
-    pub fn darken(&mut self, node: usize) {
-        self.note("dark", &[node as u8]);
-        self.end_process(node);
-        self.nodes[node].dark = true;
-        for pipe in 0..self.pipes.len() {
-            for end in 0..2 {
-                let here = self.pipes[pipe].ends[end];
-                if here.node == node && here.open {
-                    self.pipes[pipe].ends[end].open = false;
-                    self.run_patience(pipe);
-                }
-            }
-        }
-    }
-
-    fn end_process(&mut self, node: usize) {
-        let place = &mut self.nodes[node];
-        place.process = None;
-        place.paused = None;
-        place.life += 1;
-        place.wakes.clear();
-    }
-
-    /// Stops a process without ending it.
-    pub fn pause(&mut self, node: usize) {
-        self.note("pause", &[node as u8]);
-        self.nodes[node].paused.get_or_insert_default();
-    }
-
-    /// Lets it go on: everything that waited comes at once.
-    pub fn resume(&mut self, node: usize) {
-        self.note("resume", &[node as u8]);
-        for happening in self.nodes[node].paused.take().unwrap_or_default() {
-            self.schedule(self.now, happening);
-        }
-    }
-
-    /// Cuts the path between two nodes, both ways; bytes on the way wait.
-    pub fn cut(&mut self, a: usize, b: usize) {
-        self.note("cut", &[a as u8, b as u8]);
-        self.cuts.insert((a.min(b), a.max(b)));
-        for pipe in 0..self.pipes.len() {
-            if self.is_cut(pipe) {
-                self.run_patience(pipe);
-            }
-        }
-    }
-
-    /// Heals the path; what waited arrives.
-    pub fn heal(&mut self, a: usize, b: usize) {
-        self.note("heal", &[a as u8, b as u8]);
-        self.cuts.remove(&(a.min(b), a.max(b)));
-        for pipe in 0..self.pipes.len() {
-            let [x, y] = self.pipes[pipe].ends;
-            if (x.node.min(y.node), x.node.max(y.node)) != (a.min(b), a.max(b)) {
-                continue;
-            }
-            self.pipes[pipe].dying = self.nodes[x.node].dark || self.nodes[y.node].dark;
-            for end in 0..2 {
-                let held = std::mem::take(&mut self.pipes[pipe].held[end]);
-                self.count("bytes held by a cut arrive after it healed", held.len() as u64);
-                for happening in held {
-                    let at = self.order(pipe, end);
-                    self.schedule(at, happening);
-                }
-            }
-        }
-    }
-
-    /// Breaks every link between two nodes; both are told.
-    pub fn reset_links(&mut self, a: usize, b: usize) {
-        self.note("reset", &[a as u8, b as u8]);
-        for pipe in 0..self.pipes.len() {
-            let [x, y] = self.pipes[pipe].ends;
-            if (x.node.min(y.node), x.node.max(y.node)) == (a.min(b), a.max(b)) {
-                for end in 0..2 {
-                    let at = self.order(pipe, end);
-                    self.schedule(at, Happening::Down { pipe, end, why: LinkFailure::Reset });
-                }
-            }
-        }
-    }
-
-    fn is_cut(&self, pipe: usize) -> bool {
-        let [x, y] = self.pipes[pipe].ends;
-        self.cuts.contains(&(x.node.min(y.node), x.node.max(y.node)))
-    }
-
-    fn run_patience(&mut self, pipe: usize) {
-        if !std::mem::replace(&mut self.pipes[pipe].dying, true) {
-            self.schedule(self.now + TRANSPORT_PATIENCE, Happening::Patience { pipe });
-        }
-    }
-
     // Time.
 
-    fn schedule(&mut self, at: Time, happening: Happening) {
+    pub(crate) fn schedule(&mut self, at: Time, happening: Happening) {
         self.sequence += 1;
         self.queue.insert((at.max(self.now), self.sequence), happening);
     }
 
-    fn delay(&mut self) -> Duration {
+    fn delay(&mut self, from: usize, to: usize) -> Duration {
         let (least, most) = self.latency;
-        least + Duration::from_nanos(self.rng.below((most - least).as_nanos() as u64 + 1))
+        let plain = least + Duration::from_nanos(self.rng.below((most - least).as_nanos() as u64 + 1));
+        match self.faults.slow.get(&(from, to)).copied() {
+            // A slow path is an unsteady one.
+            Some(more) => {
+                plain + more / 2 + Duration::from_nanos(self.rng.below(more.as_nanos() as u64 / 2 + 1))
+            }
+            None => plain,
+        }
     }
 
     /// When something sent now to this end of a pipe arrives, behind all that was sent before.
-    fn order(&mut self, pipe: usize, end: usize) -> Time {
-        let at = (self.now + self.delay()).max(self.pipes[pipe].last[end]);
+    pub(crate) fn order(&mut self, pipe: usize, end: usize) -> Time {
+        let (from, to) = (self.pipes[pipe].ends[1 - end].node, self.pipes[pipe].ends[end].node);
+        let at = (self.now + self.delay(from, to)).max(self.pipes[pipe].last[end]);
         self.pipes[pipe].last[end] = at;
         at
     }
 
-    fn send(&mut self, pipe: usize, end: usize, happening: impl FnOnce(usize, usize) -> Happening) {
+    pub(crate) fn send(
+        &mut self,
+        pipe: usize,
+        end: usize,
+        happening: impl FnOnce(usize, usize) -> Happening,
+    ) {
         let at = self.order(pipe, end);
         self.schedule(at, happening(pipe, end));
     }
@@ -406,23 +389,26 @@ impl World {
                 if self.nodes[node].life != life || self.nodes[node].wakes.get(&slot) != Some(&self.now) {
                     return;
                 }
-                if let Some(waiting) = &mut self.nodes[node].paused {
-                    waiting.push(Happening::Wake { node, life, slot });
-                    return;
+                // A process that is stopped is woken when it goes on.
+                if !self.nodes[node].is_paused() {
+                    self.nodes[node].wakes.remove(&slot);
+                    self.input(node, slot, Input::Timeout);
                 }
-                self.nodes[node].wakes.remove(&slot);
-                self.input(node, slot, Input::Timeout);
             }
-            Happening::Announce { node, from, bytes } => {
+            Happening::Announce { node, protocol, from, bytes } => {
                 if let Some(waiting) = &mut self.nodes[node].paused {
-                    waiting.push(Happening::Announce { node, from, bytes });
+                    waiting.push(Happening::Announce { node, protocol, from, bytes });
                 } else if self.nodes[node].process.is_some() {
-                    self.input(node, 0, Input::Announce { protocol: Protocol::Asap, from, bytes: &bytes });
+                    if protocol == Protocol::Enrp {
+                        self.watch.on_delivered(self.now, node, from.ip(), &bytes);
+                    }
+                    self.note("announce", &bytes);
+                    self.input(node, 0, Input::Announce { protocol, from, bytes: &bytes });
                 }
             }
             Happening::Arrive { pipe, to } => self.arrive(pipe, to),
             Happening::Up { pipe } => {
-                if self.is_cut(pipe) {
+                if self.faults.is_cut(&self.pipes[pipe], 0) {
                     self.schedule(
                         self.now + CONNECT_PATIENCE,
                         Happening::Fail { pipe, why: LinkFailure::TimedOut },
@@ -432,38 +418,20 @@ impl World {
                 }
             }
             Happening::Fail { pipe, why } => self.down(pipe, 0, why),
-            Happening::Deliver { pipe, end, channel, bytes } => {
-                if self.is_cut(pipe) {
-                    self.pipes[pipe].held[end].push(Happening::Deliver { pipe, end, channel, bytes });
-                    return self.run_patience(pipe);
-                }
-                let here = self.pipes[pipe].ends[end];
-                if !here.open || self.nodes[here.node].life != here.life {
-                    if self.nodes[here.node].dark {
-                        self.run_patience(pipe);
-                    }
+            Happening::Deliver { pipe, end, channel, bytes } => self.deliver(pipe, end, channel, bytes),
+            Happening::Down { pipe, end, why } => {
+                if self.pipes[pipe].void {
                     return;
                 }
-                if let Some(waiting) = &mut self.nodes[here.node].paused {
-                    return waiting.push(Happening::Deliver { pipe, end, channel, bytes });
-                }
-                self.note("deliver", &bytes);
-                let complete = self.pipes[pipe].protocol != Protocol::Plain;
-                self.input(
-                    here.node,
-                    here.slot,
-                    Input::Message { link: here.link, channel, bytes: &bytes, complete },
-                );
-            }
-            Happening::Down { pipe, end, why } => {
-                if self.is_cut(pipe) {
+                if self.faults.is_cut(&self.pipes[pipe], end) {
                     self.pipes[pipe].held[end].push(Happening::Down { pipe, end, why });
                     return self.run_patience(pipe);
                 }
                 self.down(pipe, end, why);
             }
             Happening::Patience { pipe } => {
-                if std::mem::take(&mut self.pipes[pipe].dying) {
+                if self.pipes[pipe].dying.is_some_and(|at| at <= self.now) {
+                    self.pipes[pipe].dying = None;
                     self.count("a transport lost patience", 1);
                     self.pipes[pipe].held = [Vec::new(), Vec::new()];
                     self.down(pipe, 0, LinkFailure::TimedOut);
@@ -471,6 +439,39 @@ impl World {
                 }
             }
         }
+    }
+
+    fn deliver(&mut self, pipe: usize, end: usize, channel: Channel, bytes: Vec<u8>) {
+        if self.pipes[pipe].void {
+            return self.run_patience(pipe);
+        }
+        if self.faults.is_cut(&self.pipes[pipe], end) {
+            self.pipes[pipe].held[end].push(Happening::Deliver { pipe, end, channel, bytes });
+            return self.run_patience(pipe);
+        }
+        let here = self.pipes[pipe].ends[end];
+        if !here.open || self.nodes[here.node].life != here.life {
+            if self.nodes[here.node].dark {
+                self.run_patience(pipe);
+            }
+            return;
+        }
+        if let Some(waiting) = &mut self.nodes[here.node].paused {
+            return waiting.push(Happening::Deliver { pipe, end, channel, bytes });
+        }
+        let backlog = &mut self.pipes[pipe].backlog[end];
+        *backlog = backlog.saturating_sub(bytes.len());
+        self.note("deliver", &bytes);
+        if channel == Channel::Enrp {
+            let from = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
+            self.watch.on_delivered(self.now, here.node, from, &bytes);
+        }
+        let complete = self.pipes[pipe].protocol != Protocol::Plain;
+        self.input(
+            here.node,
+            here.slot,
+            Input::Message { link: here.link, channel, bytes: &bytes, complete },
+        );
     }
 
     fn arrive(&mut self, pipe: usize, to: Destination) {
@@ -482,7 +483,7 @@ impl World {
                 Happening::Fail { pipe, why: LinkFailure::Unreachable },
             );
         };
-        let cut = self.cuts.contains(&(from.node.min(target), from.node.max(target)));
+        let cut = self.faults.cuts.contains(&(from.node, target));
         if self.nodes[target].dark || cut {
             self.count("a connection attempt went into the void", 1);
             return self
@@ -497,11 +498,14 @@ impl World {
         }
         self.incoming += 1;
         let link = LinkId::incoming(self.incoming);
-        let now = self.now;
+        let now = self.clock(target);
         let slot = match (&mut self.nodes[target].process, to.port) {
-            (Some(Process::Registrar(_)), ASAP_PORT | ENRP_PORT) => Some(0),
+            (Some(Process::Registrar(_)), ASAP_PORT) => Some(0),
+            (Some(Process::Registrar(registrar)), ENRP_PORT) => {
+                self.watch.serves_enrp(target, registrar.id(), to.kind).then_some(0)
+            }
             (Some(Process::Host(_)), ENDPOINT_PORT) => Some(0),
-            (Some(Process::Host(host)), SERVICE_PORT) => host.accept(now, link),
+            (Some(Process::Host(host)), SERVICE_PORT..) => host.accept(now, link, to.port),
             (Some(_) | None, _) => None,
         };
         let Some(slot) = slot else {
@@ -510,7 +514,6 @@ impl World {
         };
         let life = self.nodes[target].life;
         self.pipes[pipe].ends[1] = End { node: target, life, slot, link, open: true };
-        self.pipes[pipe].protocol = to.protocol;
         self.by_link.insert((target, life, slot, link), (pipe, 1));
         self.send(pipe, 0, |pipe, _| Happening::Up { pipe });
         self.input(target, slot, Input::Incoming { link, protocol: to.protocol });
@@ -527,18 +530,14 @@ impl World {
             return waiting.push(Happening::Up { pipe });
         }
         self.note("up", &[here.node as u8, there.node as u8]);
-        let port = if incoming { SERVICE_PORT } else { 40_000 };
-        let local = [SocketAddr::new(self.nodes[here.node].address, port)];
-        let peer =
-            [SocketAddr::new(self.nodes[there.node].address, if incoming { 40_000 } else { ASAP_PORT })];
-        let input = Input::LinkUp {
-            link: here.link,
-            kind: LinkKind::Tcp,
-            protocol: self.pipes[pipe].protocol,
-            local: &local,
-            peer: &peer,
-            identity: None,
-        };
+        let Pipe { port, kind, protocol, .. } = self.pipes[pipe];
+        // An association of a registrar leaves from where it listens.
+        let opener = if kind == LinkKind::Sctp { port } else { EPHEMERAL_PORT };
+        let (at_here, at_there) = if incoming { (port, opener) } else { (opener, port) };
+        let local = [SocketAddr::new(self.nodes[here.node].address, at_here)];
+        let peer = [SocketAddr::new(self.nodes[there.node].address, at_there)];
+        let input =
+            Input::LinkUp { link: here.link, kind, protocol, local: &local, peer: &peer, identity: None };
         self.input(here.node, here.slot, input);
     }
 
@@ -553,11 +552,15 @@ impl World {
         self.pipes[pipe].ends[end].open = false;
         self.by_link.remove(&(here.node, here.life, here.slot, here.link));
         self.note("down", &[here.node as u8, why as u8]);
+        if self.pipes[pipe].protocol == Protocol::Enrp {
+            let there = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
+            self.watch.on_link_lost(self.now, here.node, there);
+        }
         self.input(here.node, here.slot, Input::LinkDown { link: here.link, why });
     }
 
-    fn input(&mut self, node: usize, slot: Slot, input: Input<'_>) {
-        let now = self.now;
+    pub(crate) fn input(&mut self, node: usize, slot: Slot, input: Input<'_>) {
+        let now = self.clock(node);
         if let Some(process) = &mut self.nodes[node].process {
             process.with(slot, |machine| machine.step(now, input));
             self.settle(node);
@@ -565,14 +568,16 @@ impl World {
     }
 
     /// Lets a process's application react, carries out what its machines want, and checks its invariants.
-    fn settle(&mut self, node: usize) {
-        let now = self.now;
+    pub(crate) fn settle(&mut self, node: usize) {
+        let now = self.clock(node);
         loop {
             let mut wanted = Vec::new();
             let slots = match &mut self.nodes[node].process {
                 None => return,
                 Some(Process::Registrar(registrar)) => {
-                    while registrar.poll_event().is_some() {}
+                    while let Some(event) = registrar.poll_event() {
+                        self.watch.on_event(node, &event);
+                    }
                     vec![0]
                 }
                 Some(Process::Host(host)) => {
@@ -599,19 +604,20 @@ impl World {
         self.plan_wakes(node);
     }
 
-    fn plan_wakes(&mut self, node: usize) {
+    pub(crate) fn plan_wakes(&mut self, node: usize) {
         let slots = match &mut self.nodes[node].process {
             None => return,
             Some(Process::Registrar(_)) => vec![0],
             Some(Process::Host(host)) => host.slots(),
         };
-        let life = self.nodes[node].life;
+        let (life, ahead) = (self.nodes[node].life, self.nodes[node].ahead.as_nanos() as u64);
         for slot in slots {
             let Some(process) = &mut self.nodes[node].process else { return };
             let wanted = process.with(slot, |machine| machine.wake_at()).flatten();
             match wanted {
                 Some(at) => {
-                    let at = at.max(self.now);
+                    // By the world's clock.
+                    let at = Time::from_nanos(at.as_nanos().saturating_sub(ahead)).max(self.now);
                     if self.nodes[node]
                         .wakes
                         .get(&slot)
@@ -635,13 +641,19 @@ impl World {
                 let here = End { node, life, slot, link, open: true };
                 let pipe = self.pipes.len();
                 // The far end is not known before the attempt arrives.
-                let there = End { open: false, ..here };
+                let target =
+                    self.nodes.iter().position(|node| to.addresses.as_slice().contains(&node.address));
+                let there = End { open: false, node: target.unwrap_or(node), ..here };
                 self.pipes.push(Pipe {
                     ends: [here, there],
+                    kind: to.kind,
                     protocol: to.protocol,
+                    port: to.port,
                     last: [self.now; 2],
                     held: [Vec::new(), Vec::new()],
-                    dying: false,
+                    backlog: [0; 2],
+                    dying: None,
+                    void: false,
                 });
                 assert!(
                     self.by_link.insert((node, life, slot, link), (pipe, 0)).is_none(),
@@ -651,7 +663,7 @@ impl World {
             }
             Effect::Send { link, channel, bytes } => {
                 let Some(&(pipe, end)) = self.by_link.get(&(node, life, slot, link)) else { return };
-                self.send(pipe, 1 - end, |pipe, end| Happening::Deliver { pipe, end, channel, bytes });
+                self.transmit(pipe, end, channel, bytes);
             }
             Effect::Close { link, abort } => {
                 let Some((pipe, end)) = self.by_link.remove(&(node, life, slot, link)) else { return };
@@ -663,28 +675,67 @@ impl World {
                 let port = if protocol == Protocol::Enrp { ENRP_PORT } else { ASAP_PORT };
                 let from = SocketAddr::new(self.nodes[node].address, port);
                 for other in 0..self.nodes.len() {
-                    if other == node || self.cuts.contains(&(other.min(node), other.max(node))) {
+                    let listens = protocol == Protocol::Asap || self.runs_registrar(other).is_some();
+                    if other == node || !listens || self.faults.cuts.contains(&(node, other)) {
                         continue;
                     }
-                    let at = self.now + self.delay();
-                    self.schedule(at, Happening::Announce { node: other, from, bytes: bytes.clone() });
+                    let at = self.now + self.delay(node, other);
+                    let bytes = bytes.clone();
+                    self.schedule(at, Happening::Announce { node: other, protocol, from, bytes });
                 }
             }
         }
     }
 
+    fn transmit(&mut self, pipe: usize, end: usize, channel: Channel, bytes: Vec<u8>) {
+        let (node, other) = (self.pipes[pipe].ends[end].node, self.pipes[pipe].ends[1 - end].node);
+        match channel {
+            Channel::Enrp => {
+                let calm = self.is_calm();
+                self.watch.on_sent(self.now, (node, other), &bytes, calm, &self.nodes);
+                if self.faults.loses(node, other, &bytes) {
+                    self.count("a message was lost on a link that stayed", 1);
+                    return;
+                }
+            }
+            Channel::Asap => self.watch.on_sent_asap(node, bytes.len()),
+            Channel::User(_) => {}
+        }
+        let backlog = &mut self.pipes[pipe].backlog[1 - end];
+        *backlog += bytes.len();
+        let waiting = *backlog;
+        self.watch.on_backlog(waiting);
+        if waiting > self.watch.queued_bytes_per_link(node) {
+            // The runtime gives such a link up.
+            self.count("a link was given up as congested", 1);
+            self.send(pipe, 1 - end, |pipe, end| Happening::Down { pipe, end, why: LinkFailure::Reset });
+            self.schedule(self.now, Happening::Down { pipe, end, why: LinkFailure::Congested });
+            return;
+        }
+        self.send(pipe, 1 - end, |pipe, end| Happening::Deliver { pipe, end, channel, bytes });
+    }
+
     // Invariants.
 
-    fn check(&self, node: usize) {
+    fn check(&mut self, node: usize) {
         match &self.nodes[node].process {
             None => {}
-            Some(Process::Registrar(registrar)) => check_registrar(registrar),
+            Some(Process::Registrar(registrar)) => {
+                // Looking at all of a large handlespace after every input would take all the time there is.
+                let elements = registrar.handlespace().count(None);
+                if self.nodes[node].unchecked >= elements / 16 {
+                    check_registrar(registrar);
+                    self.nodes[node].unchecked = 0;
+                } else {
+                    self.nodes[node].unchecked += 1;
+                }
+            }
             Some(Process::Host(host)) => host.check(),
         }
     }
 
     /// Mixes what happened into the trace.
-    fn note(&mut self, what: &str, bytes: &[u8]) {
+    pub(crate) fn note(&mut self, what: &str, bytes: &[u8]) {
         for byte in self.now.as_nanos().to_be_bytes().iter().chain(what.as_bytes()).chain(bytes) {
             self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
@@ -694,35 +745,4 @@ impl World {
     pub fn trace(&self) -> u64 {
         self.trace
     }
-}
-
-/// What a handlespace promises at any moment: every element has this home or another's, fits its pool, and the checksum
-/// kept equals the one computed afresh.
-fn check_registrar(registrar: &Registrar) {
-    let space = registrar.handlespace();
-    let (mut elements, mut sum) = (0, 0u64);
-    for (handle, traits, count) in space.pools() {
-        let mut listed = 0;
-        for entry in space.elements(handle) {
-            listed += 1;
-            assert_eq!(entry.element.policy.policy_type(), traits.policy_type, "a pool of two policies");
-            assert_eq!(entry.element.user_transport.kind(), traits.transport, "a pool of two transports");
-            assert!(entry.element.home.is_some(), "an element without home");
-            if entry.element.home == Some(registrar.id()) {
-                let mut block = handle.as_bytes().to_vec();
-                block.resize(block.len().next_multiple_of(2), 0);
-                block.extend(entry.element.id.0.to_be_bytes());
-                sum += block.chunks(2).map(|w| u64::from(u16::from_be_bytes([w[0], w[1]]))).sum::<u64>();
-            }
-        }
-        assert_eq!(listed, count, "pool {handle} is miscounted");
-        assert!(count > 0, "an empty pool is kept");
-        elements += count;
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    let kept = space.checksum(registrar.id(), asap::handlespace::View::Full);
-    assert_eq!(kept.0, !(sum as u16), "the checksum kept differs from the one computed");
-    assert_eq!(space.count(None), elements, "the handlespace is miscounted");
 }

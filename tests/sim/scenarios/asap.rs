@@ -1,89 +1,14 @@
-//! The scenarios: each drives worlds of many seeds through one kind of trouble and says how long recovery may take.
-//! A scenario whose rare states are not reached fails: it would prove nothing.
+//! One registrar and the endpoints that use it.
 
-use crate::host::Host;
-use crate::world::{Process, Slot, World};
-use asap::config::{Profile, RegistrarConfig};
+use super::{elements, lan, ms, pool, secs, start_element, start_host};
+use crate::explore::explore;
+use crate::world::{Slot, World};
 use asap::policy::{Policy, PolicyType};
-use asap::types::{Load, PeId, PoolHandle, Rng};
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use asap::types::{Load, Rng};
 use std::time::Duration;
 
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn pool(name: &str) -> PoolHandle {
-    PoolHandle::new(name.as_bytes()).expect("a handle")
-}
-
-fn lan() -> RegistrarConfig {
-    RegistrarConfig::new(Profile::Lan)
-}
-
-/// Runs a scenario over its seeds (every seed twice for the first few: the trace must be the same) and demands that
-/// each of the named states was reached.
-fn explore(name: &str, seeds: u64, must_reach: &[&'static str], scenario: fn(&mut World)) {
-    let run = |seed: u64| {
-        let mut world = World::new(seed);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
-            eprintln!("at {:?}; replay: SIM_SEED={seed} cargo test --test sim {name}", world.now);
-            resume_unwind(panic);
-        }
-        world
-    };
-    let number = |variable: &str| std::env::var(variable).ok().map(|n| n.parse::<u64>().expect("a number"));
-    if let Some(seed) = number("SIM_SEED") {
-        let world = run(seed);
-        eprintln!("seed {seed}: trace {:016x}, reached {:?}", world.trace(), world.reached);
-        return;
-    }
-    let seeds = number("SIM_SEEDS").unwrap_or(seeds);
-    let mut reached: BTreeMap<&'static str, u64> = must_reach.iter().map(|state| (*state, 0)).collect();
-    let mut hours = Duration::ZERO;
-    for seed in 0..seeds {
-        let world = run(seed);
-        if seed < 3 {
-            assert_eq!(world.trace(), run(seed).trace(), "seed {seed} has two traces");
-        }
-        hours += world.now.since(asap::types::Time::ZERO);
-        for (state, times) in world.reached {
-            *reached.entry(state).or_default() += times;
-        }
-    }
-    println!(
-        "{name}: {seeds} seeds, {:.2} hours of virtual time, reached {reached:#?}",
-        hours.as_secs_f64() / 3600.0
-    );
-    for state in must_reach {
-        assert!(reached[state] > 0, "never reached: {state}");
-    }
-}
-
-fn start_host(world: &mut World, node: usize, registrars: &[usize]) {
-    let registrars = registrars.iter().map(|r| world.registrar_at(*r)).collect();
-    let seed = world.rng.next_u64();
-    let host = Host::new(world.nodes[node].address, Profile::Lan, seed, registrars);
-    world.start(node, Process::Host(Box::new(host)));
-}
-
-fn start_element(world: &mut World, node: usize, registrars: &[usize], name: &str, policy: Policy) {
-    start_host(world, node, registrars);
-    let id = PeId(world.rng.next_u64() as u32 | 1);
-    world.tell(node, |host, now| host.serve(now, &pool(name), id, policy, secs(300)));
-}
-
-fn elements(world: &World, registrar: usize, name: &str) -> usize {
-    world.registrar(registrar).handlespace().elements(&pool(name)).count()
-}
-
 /// Adds the counts of a registrar that show which rare states it met.
-fn count_registrar(world: &mut World, node: usize) {
+pub(super) fn count_registrar(world: &mut World, node: usize) {
     let counters = *world.registrar(node).counters();
     world.count("an element was probed", counters.probes);
     world.count("an element was found unreachable", counters.unreachable);
@@ -93,7 +18,7 @@ fn count_registrar(world: &mut World, node: usize) {
     world.count("an element was registered again", counters.reregistrations);
 }
 
-fn count_host(world: &mut World, node: usize) {
+pub(super) fn count_host(world: &mut World, node: usize) {
     let counters = *world.host(node).endpoint.counters();
     let (failed, failures) = (world.host(node).hunts_failed, world.host(node).failures);
     world.count("a round of the hunt found nothing", failed);
@@ -102,7 +27,7 @@ fn count_host(world: &mut World, node: usize) {
     world.count("keep-alives were answered", counters.keep_alives);
 }
 
-fn count_client(world: &mut World, node: usize, slot: Slot) {
+pub(super) fn count_client(world: &mut World, node: usize, slot: Slot) {
     let client = world.host(node).client(slot);
     let (failovers, replays, echoed, answered) =
         (client.failovers, client.replays, client.cookies_echoed, client.answered);

@@ -1,0 +1,117 @@
+//! What has to hold of a handlespace at any moment, and of all of them together once nothing is wrong any more. The
+//! numbers are those of docs/guarantees.md.
+
+use crate::world::World;
+use asap::registrar::{PeerState, Registrar, Standing};
+use asap::types::{PeId, PoolElement, PoolHandle};
+use std::collections::BTreeMap;
+
+/// What a handlespace promises at any moment: every element has a home, fits its pool, and the checksum kept equals
+/// the one computed afresh.
+pub fn check_registrar(registrar: &Registrar) {
+    let space = registrar.handlespace();
+    let (mut elements, mut sum) = (0, 0u64);
+    for (handle, traits, count) in space.pools() {
+        let mut listed = 0;
+        for entry in space.elements(handle) {
+            listed += 1;
+            assert_eq!(entry.element.policy.policy_type(), traits.policy_type, "a pool of two policies");
+            assert_eq!(entry.element.user_transport.kind(), traits.transport, "a pool of two transports");
+            assert!(entry.element.home.is_some(), "an element without home");
+            if entry.element.home == Some(registrar.id()) {
+                let mut block = handle.as_bytes().to_vec();
+                block.resize(block.len().next_multiple_of(2), 0);
+                block.extend(entry.element.id.0.to_be_bytes());
+                sum += block.chunks(2).map(|w| u64::from(u16::from_be_bytes([w[0], w[1]]))).sum::<u64>();
+            }
+        }
+        assert_eq!(listed, count, "pool {handle} is miscounted");
+        assert!(count > 0, "an empty pool is kept");
+        elements += count;
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let kept = space.checksum(registrar.id(), asap::handlespace::View::Full);
+    assert_eq!(kept.0, !(sum as u16), "the checksum kept differs from the one computed");
+    assert_eq!(space.count(None), elements, "the handlespace is miscounted");
+}
+
+/// All a registrar holds.
+fn held(registrar: &Registrar) -> BTreeMap<(&PoolHandle, PeId), &PoolElement> {
+    let space = registrar.handlespace();
+    let pools = space.pools().map(|(handle, ..)| handle);
+    pools
+        .flat_map(|handle| space.elements(handle).map(move |e| ((handle, e.element.id), &e.element)))
+        .collect()
+}
+
+/// Guarantees 1, 3 and 4: these registrars serve, know each other, and hold the same handlespace, in which is
+/// everything that runs at these hosts and nothing else, each element with one home, and registered there. Says
+/// what is not so.
+pub fn disagreement(world: &World, registrars: &[usize], hosts: &[usize]) -> Option<String> {
+    let running: Vec<usize> =
+        registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
+    let first = *running.first()?;
+    let reference = held(world.registrar(first));
+    let mut expected = 0;
+    for &host in hosts {
+        for key in world.host(host).offered() {
+            expected += 1;
+            if !reference.contains_key(&(&key.0, key.1)) {
+                return Some(format!("{first} does not hold {:?} of {}, which runs at {host}", key.1, key.0));
+            }
+        }
+    }
+    if expected != reference.len() {
+        return Some(format!("{first} holds {} elements, {expected} run", reference.len()));
+    }
+    for &node in &running {
+        let registrar = world.registrar(node);
+        if registrar.standing() != Standing::Serving {
+            return Some(format!("{node} is {:?}", registrar.standing()));
+        }
+        let mut alive: Vec<u32> = registrar
+            .peers()
+            .filter(|peer| peer.state == PeerState::Alive)
+            .map(|peer| peer.server.value())
+            .collect();
+        let mut others: Vec<u32> =
+            running.iter().filter(|n| **n != node).map(|n| world.registrar(*n).id().value()).collect();
+        alive.sort_unstable();
+        others.sort_unstable();
+        if alive != others {
+            return Some(format!("{node} takes {alive:x?} for alive; {others:x?} are"));
+        }
+        let here = held(registrar);
+        if here != reference {
+            let missing = reference.keys().find(|key| !here.contains_key(*key));
+            let more = here.keys().find(|key| !reference.contains_key(*key));
+            let other = here.iter().find(|(key, element)| reference.get(*key).is_some_and(|e| e != *element));
+            return Some(format!(
+                "{node} and {first} differ: missing {missing:?}, more {more:?}, other {other:?} (there {:?})",
+                other.and_then(|(key, _)| reference.get(key))
+            ));
+        }
+    }
+    for ((handle, id), element) in &reference {
+        let home = running.iter().find(|node| Some(world.registrar(**node).id()) == element.home);
+        let Some(home) = home else {
+            return Some(format!("the home of {id:?} is none that lives: {element:?}"));
+        };
+        let entry = world.registrar(*home).handlespace().entry(handle, *id);
+        let linked = entry.and_then(|entry| entry.registrant.as_ref()).is_some_and(|r| r.link.is_some());
+        if !linked {
+            return Some(format!("{id:?} has no link to its home {home}"));
+        }
+    }
+    None
+}
+
+/// Guarantee 2, looked at from a registrar: every element that was always alive and within reach is in its handlespace.
+pub fn check_stable(world: &World, registrar: usize) {
+    let space = world.registrar(registrar).handlespace();
+    for (handle, id) in &world.watch.stable {
+        assert!(space.entry(handle, *id).is_some(), "{registrar} has lost {id:?} of {handle}, which lives");
+    }
+}

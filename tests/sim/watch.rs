@@ -1,0 +1,281 @@
+//! What is seen of the registrars from outside, on their links: who was heard by whom, who began to take over whom, how
+//! much is sent. Holds the guarantees that can be told from that alone (docs/guarantees.md), and counts the rare states.
+
+use crate::world::{Boot, Node};
+use asap::config::RegistrarConfig;
+use asap::machine::LinkKind;
+use asap::registrar::{Event, Removal};
+use asap::types::{PeId, PoolHandle, ServerId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub const PRESENCE: u8 = 0x01;
+pub const HANDLE_TABLE_REQUEST: u8 = 0x02;
+pub const HANDLE_TABLE_RESPONSE: u8 = 0x03;
+pub const HANDLE_UPDATE: u8 = 0x04;
+pub const LIST_RESPONSE: u8 = 0x06;
+pub const INIT_TAKEOVER: u8 = 0x07;
+pub const INIT_TAKEOVER_ACK: u8 = 0x08;
+pub const TAKEOVER_SERVER: u8 = 0x09;
+
+/// An arbitration that has not ended after this long is over unseen.
+const ARBITRATION: Duration = Duration::from_secs(5);
+
+/// What one registrar has sent.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Traffic {
+    /// ENRP messages by type, whoever they went to.
+    pub enrp: [u64; 16],
+    pub enrp_bytes: u64,
+    pub asap: u64,
+    pub asap_bytes: u64,
+}
+
+struct Seen {
+    id: u32,
+    config: RegistrarConfig,
+    queued_bytes_per_link: usize,
+    enrp: Option<LinkKind>,
+    running: bool,
+    boots: u32,
+    resumed: Time,
+    traffic: Traffic,
+    /// From whom it is taking in a whole table, page by page.
+    download: Option<usize>,
+}
+
+#[derive(Default)]
+pub struct Watch {
+    registrars: BTreeMap<usize, Seen>,
+    /// When the first last heard something of the second.
+    heard: BTreeMap<(usize, usize), Time>,
+    /// When the first last lost a link to the second.
+    lost: BTreeMap<(usize, usize), Time>,
+    /// Who tries to take over whom, since when.
+    contests: BTreeMap<u32, BTreeMap<usize, Time>>,
+    /// Who has taken over which life of whom.
+    taken: BTreeMap<(u32, u32), usize>,
+    /// Elements that are alive and within reach of everybody all the time: nobody may ever take one out.
+    pub stable: BTreeSet<(PoolHandle, PeId)>,
+    /// The most bytes that ever waited on one link.
+    pub most_waiting: usize,
+    pub reached: BTreeMap<&'static str, u64>,
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// A node by its address, as [`crate::world::World::add_node`] gives it.
+fn node_at(address: IpAddr) -> usize {
+    let IpAddr::V4(v4) = address else { panic!("no node is at {address}") };
+    let [_, _, high, low] = v4.octets();
+    usize::from(u16::from_be_bytes([high, low])) - 1
+}
+
+impl Watch {
+    fn count(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+
+    fn reach(&mut self, reached: bool, what: &'static str) {
+        if reached {
+            self.count(what);
+        }
+    }
+
+    pub fn on_boot(&mut self, node: usize, now: Time, boot: &Boot) {
+        let boots = self.registrars.get(&node).map_or(1, |seen| seen.boots + 1);
+        let seen = Seen {
+            id: boot.id,
+            config: boot.config.clone(),
+            queued_bytes_per_link: boot.limits.queued_bytes_per_link,
+            enrp: boot.enrp,
+            running: true,
+            boots,
+            resumed: now,
+            traffic: Traffic::default(),
+            download: None,
+        };
+        self.registrars.insert(node, seen);
+    }
+
+    pub fn on_end(&mut self, node: usize) {
+        if let Some(seen) = self.registrars.get_mut(&node) {
+            seen.running = false;
+            for contenders in self.contests.values_mut() {
+                contenders.remove(&node);
+            }
+            self.heard.retain(|(at, _), _| *at != node);
+            self.lost.retain(|(at, _), _| *at != node);
+        }
+    }
+
+    pub fn on_resume(&mut self, now: Time, node: usize) {
+        if let Some(seen) = self.registrars.get_mut(&node) {
+            seen.resumed = now;
+        }
+    }
+
+    pub fn serves_enrp(&self, node: usize, _id: ServerId, kind: LinkKind) -> bool {
+        self.registrars.get(&node).is_some_and(|seen| seen.enrp == Some(kind))
+    }
+
+    pub fn queued_bytes_per_link(&self, node: usize) -> usize {
+        self.registrars.get(&node).map_or(4 << 20, |seen| seen.queued_bytes_per_link)
+    }
+
+    pub fn traffic(&self, node: usize) -> Traffic {
+        self.registrars.get(&node).map_or(Traffic::default(), |seen| seen.traffic)
+    }
+
+    /// From whom a registrar is taking in the table.
+    pub fn mentor(&self, node: usize) -> Option<usize> {
+        self.registrars.get(&node)?.download
+    }
+
+    pub fn on_backlog(&mut self, bytes: usize) {
+        self.most_waiting = self.most_waiting.max(bytes);
+    }
+
+    pub fn on_link_lost(&mut self, now: Time, at: usize, there: IpAddr) {
+        self.lost.insert((at, node_at(there)), now);
+    }
+
+    pub fn on_sent_asap(&mut self, node: usize, bytes: usize) {
+        if let Some(seen) = self.registrars.get_mut(&node) {
+            seen.traffic.asap += 1;
+            seen.traffic.asap_bytes += bytes as u64;
+        }
+    }
+
+    /// A registrar sends an ENRP message to another.
+    pub fn on_sent(&mut self, now: Time, way: (usize, usize), bytes: &[u8], calm: bool, nodes: &[Node]) {
+        let (from, to) = way;
+        let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
+        let Some(seen) = self.registrars.get_mut(&from) else { return };
+        if let Some(id) = word(bytes, 4)
+            && id != seen.id
+        {
+            seen.id = id;
+            self.count("a registrar drew another identifier");
+        }
+        let Some(seen) = self.registrars.get_mut(&from) else { return };
+        if let Some(sent) = seen.traffic.enrp.get_mut(usize::from(kind)) {
+            *sent += 1;
+        }
+        seen.traffic.enrp_bytes += bytes.len() as u64;
+        match kind {
+            HANDLE_TABLE_REQUEST if flags & 1 == 0 => {
+                let changed = seen.download.is_some_and(|mentor| mentor != to);
+                self.reach(changed, "the mentor changed in the middle of the table");
+            }
+            HANDLE_TABLE_REQUEST => self.count("an audit asked for a table"),
+            INIT_TAKEOVER => {
+                if let Some(target) = word(bytes, 12) {
+                    self.on_init_takeover(now, from, target, nodes);
+                }
+            }
+            INIT_TAKEOVER_ACK => {
+                let contenders = word(bytes, 12).and_then(|target| self.contests.get_mut(&target));
+                if contenders.is_some_and(|contenders| contenders.remove(&from).is_some()) {
+                    self.count("a contender yielded");
+                }
+            }
+            TAKEOVER_SERVER => {
+                if let Some(target) = word(bytes, 12) {
+                    self.on_takeover_server(now, from, target, calm, nodes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_init_takeover(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
+        self.check_silence(now, from, target, nodes);
+        let contenders = self.contests.entry(target).or_default();
+        contenders.retain(|_, since| now.since(*since) < ARBITRATION);
+        if contenders.insert(from, now).is_none() {
+            let many = contenders.len();
+            self.count("a takeover was begun");
+            match many {
+                1 => {}
+                2 => self.count("two contend for a takeover"),
+                _ => self.count("three contend for a takeover"),
+            }
+        }
+    }
+
+    fn on_takeover_server(&mut self, now: Time, from: usize, target: u32, calm: bool, nodes: &[Node]) {
+        self.check_silence(now, from, target, nodes);
+        let boots = self.registrars.values().filter(|seen| seen.id == target).map(|seen| seen.boots).max();
+        let before = self.taken.insert((target, boots.unwrap_or(0)), from);
+        if before != Some(from) {
+            self.count("a takeover was completed");
+        }
+        // Guarantee 6. While there are cuts, each side may have its own.
+        assert!(
+            !calm || before.is_none_or(|other| other == from),
+            "{before:?} and {from} both took over {target:#x}"
+        );
+        self.contests.remove(&target);
+    }
+
+    /// Guarantee 5: nobody is accused who was not silent, as far as the accuser could hear while it was awake.
+    fn check_silence(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
+        let alive =
+            |(node, seen): &(&usize, &Seen)| seen.id == target && seen.running && !nodes[**node].is_paused();
+        let Some(accused) = self.registrars.iter().find(alive).map(|(node, _)| *node) else { return };
+        let Some(&heard) = self.heard.get(&(from, accused)) else { return };
+        let accuser = &self.registrars[&from];
+        let RegistrarConfig { max_time_last_heard, max_time_no_response, .. } = accuser.config;
+        let lost = self.lost.get(&(from, accused)).is_some_and(|at| *at >= heard);
+        let needed = if lost { max_time_no_response } else { max_time_last_heard + max_time_no_response };
+        let silence = now.since(heard.max(accuser.resumed));
+        assert!(
+            silence + Duration::from_millis(1) >= needed,
+            "{from} accuses {accused}, which lives, after {silence:?} of silence (link lost: {lost})"
+        );
+        self.count("a live registrar was accused after real silence");
+    }
+
+    /// A registrar has heard something of another, on a link or by multicast.
+    pub fn on_delivered(&mut self, now: Time, at: usize, from: IpAddr, bytes: &[u8]) {
+        let from = node_at(from);
+        let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
+        self.heard.insert((at, from), now);
+        match kind {
+            PRESENCE => {
+                let contenders = word(bytes, 4).and_then(|id| self.contests.get_mut(&id));
+                if contenders.is_some_and(|contenders| contenders.remove(&at).is_some()) {
+                    self.count("the target showed up in the middle");
+                }
+            }
+            HANDLE_TABLE_RESPONSE if flags & 1 != 0 => self.count("a table was refused"),
+            HANDLE_TABLE_RESPONSE => {
+                let more = flags & 2 != 0;
+                if let Some(seen) = self.registrars.get_mut(&at) {
+                    seen.download = more.then_some(from);
+                }
+                if more {
+                    self.count("a table came in pages");
+                }
+            }
+            LIST_RESPONSE if flags & 1 != 0 => self.count("a list was refused"),
+            _ => {}
+        }
+    }
+
+    pub fn on_event(&mut self, node: usize, event: &Event) {
+        if let Event::Removed { handle, element, why } = event
+            && *why != Removal::Deregistered
+        {
+            // Guarantee 2.
+            assert!(
+                !self.stable.contains(&(handle.clone(), *element)),
+                "{node} took out {element:?} of {handle}, which lives and was always within reach: {why:?}"
+            );
+        }
+    }
+}

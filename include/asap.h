@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -44,6 +45,33 @@
 
 /** Its revision. */
 #define RSPLIB_REVISION 3
+
+/** Tag: the list ends here. */
+#define RSP_TAG_DONE 0
+
+/** Tag: nothing. */
+#define RSP_TAG_IGNORE 1
+
+/** Tag: the list goes on at the `struct TagItem` to which the value points; NULL: it ends here. */
+#define RSP_TAG_MORE 2
+
+/** Tag: the next entry counts for nothing; with a value over 1 so many entries, up to the end of the list. */
+#define RSP_TAG_SKIP 3
+
+/** Tag of `rsp_register_tags`: the element's identifier, 1 to 0xffffffff; 0: the library chooses. */
+#define RSP_TAG_PE_IDENTIFIER 0xf4628
+
+/**
+ * Tag of `rsp_connect_tags` and `rsp_forcefailover_tags`: microseconds that opening a connection to one
+ * element may take, at least 1: sets RSP_CONNECT_TIMEOUT of the descriptor, rounded up to milliseconds.
+ */
+#define RSP_TAG_CONNECT_TIMEOUT 0xf4a10
+
+/**
+ * Tag of the same: microseconds between look-ups of a pool none of whose elements answers. Without effect:
+ * the library goes by its own times.
+ */
+#define RSP_TAG_RESOLUTION_RETRY_DELAY 0xf4a11
 
 /** `rsp_register` returns at once; the registration goes on in the background. */
 #define REGF_DONTWAIT 1
@@ -363,81 +391,6 @@ struct rsp_failover_info {
 /** Called after a failover: the descriptor, what happened (valid during the call), and the pointer given. */
 typedef void (*rsp_failover_callback)(int sd, const struct rsp_failover_info *failover, void *user);
 
-/** Where a received message came from. */
-struct rsp_sndrcvinfo {
-    /** The session. */
-    rserpool_session_t rinfo_session;
-    /** Payload protocol identifier, in network byte order for data. */
-    uint32_t rinfo_ppid;
-    /**
-     * The element that sent it (or, with `MSG_RSERPOOL_UNDELIVERED`, should have got it); 0 if it was
-     * no element.
-     */
-    uint32_t rinfo_pe_id;
-    /** Always 0 on receipt. */
-    uint32_t rinfo_timetolive;
-    /** The stream. */
-    uint16_t rinfo_stream;
-};
-
-/** One pool element, in basic mode. */
-struct rsp_addrinfo {
-    /** AF_INET or AF_INET6, of the first address. */
-    int ai_family;
-    /** SOCK_STREAM or SOCK_DGRAM. */
-    int ai_socktype;
-    /** IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP. */
-    int ai_protocol;
-    /** Size of the first address in bytes, as connect(2) wants it. */
-    size_t ai_addrlen;
-    /** How many addresses there are. */
-    size_t ai_addrs;
-    /** The addresses, packed one behind the other: 16 bytes each for IPv4, 28 for IPv6. */
-    struct sockaddr *ai_addr;
-    /** The next element, or NULL. */
-    struct rsp_addrinfo *ai_next;
-    /** The element's identifier in its pool. */
-    uint32_t ai_pe_id;
-};
-
-/** A change of a watched pool; see `rsp_watch_next`. */
-struct rsp_poolchange {
-    /** `RSP_POOL_ADDED`, `RSP_POOL_UPDATED`, `RSP_POOL_REMOVED` or `RSP_POOL_UPTODATE`. */
-    uint32_t rpc_type;
-    /** The element; 0 with `RSP_POOL_UPTODATE`. */
-    uint32_t rpc_pe_id;
-    /** Its policy and values, unless removed. */
-    struct rsp_loadinfo rpc_loadinfo;
-    /** IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP and so on, or 0 (unknown, or removed). */
-    int rpc_protocol;
-    /** Its first address, unless removed; the family is 0 if it has none. */
-    struct sockaddr_storage rpc_addr;
-};
-
-/** One entry of a tag list. For functions to come. */
-struct TagItem {
-    /** What it says. */
-    unsigned int Tag;
-    /** The value. */
-    unsigned long Data;
-};
-
-/** Session parameters of an SCTP transport; times in milliseconds. For a function to come. */
-struct rserpool_session_parameters {
-    /** Initial retransmission time-out. */
-    uint32_t sp_rto_initial;
-    /** Lowest retransmission time-out. */
-    uint32_t sp_rto_min;
-    /** Highest retransmission time-out. */
-    uint32_t sp_rto_max;
-    /** Retransmissions before the association is given up. */
-    uint32_t sp_assoc_max_rxt;
-    /** Retransmissions before a path is given up. */
-    uint32_t sp_path_max_rxt;
-    /** Heartbeat interval. */
-    uint32_t sp_hbinterval;
-};
-
 /** What every notification begins with. */
 struct rserpool_notification_header {
     /** Which notification it is. */
@@ -503,6 +456,88 @@ union rserpool_notification {
     struct rserpool_session_change rn_session_change;
     /** If `rn_type` is `RSERPOOL_SHUTDOWN_EVENT`. */
     struct rserpool_shutdown_event rn_shutdown_event;
+};
+
+/** Where a received message came from. */
+struct rsp_sndrcvinfo {
+    /** The session. */
+    rserpool_session_t rinfo_session;
+    /** Payload protocol identifier, in network byte order for data. */
+    uint32_t rinfo_ppid;
+    /**
+     * The element that sent it (or, with `MSG_RSERPOOL_UNDELIVERED`, should have got it); 0 if it was
+     * no element.
+     */
+    uint32_t rinfo_pe_id;
+    /** Always 0 on receipt. */
+    uint32_t rinfo_timetolive;
+    /** The stream. */
+    uint16_t rinfo_stream;
+};
+
+/**
+ * How an SCTP association tries its paths (RFC 9260 16); times in milliseconds. See
+ * `rsp_update_session_parameters`.
+ */
+struct rserpool_session_parameters {
+    /** Initial retransmission time-out (RTO.Initial). */
+    uint32_t sp_rto_initial;
+    /** Lowest retransmission time-out (RTO.Min). */
+    uint32_t sp_rto_min;
+    /** Highest retransmission time-out (RTO.Max). */
+    uint32_t sp_rto_max;
+    /** Failures in a row before the peer is given up (Association.Max.Retrans). */
+    uint32_t sp_assoc_max_rxt;
+    /** Failures in a row before a path is left (Path.Max.Retrans). */
+    uint32_t sp_path_max_rxt;
+    /** How often an idle path is probed (HB.interval). */
+    uint32_t sp_hbinterval;
+};
+
+/** One pool element, in basic mode. */
+struct rsp_addrinfo {
+    /** AF_INET or AF_INET6, of the first address. */
+    int ai_family;
+    /** SOCK_STREAM or SOCK_DGRAM. */
+    int ai_socktype;
+    /** IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP. */
+    int ai_protocol;
+    /** Size of the first address in bytes, as connect(2) wants it. */
+    size_t ai_addrlen;
+    /** How many addresses there are. */
+    size_t ai_addrs;
+    /** The addresses, packed one behind the other: 16 bytes each for IPv4, 28 for IPv6. */
+    struct sockaddr *ai_addr;
+    /** The next element, or NULL. */
+    struct rsp_addrinfo *ai_next;
+    /** The element's identifier in its pool. */
+    uint32_t ai_pe_id;
+};
+
+/** A change of a watched pool; see `rsp_watch_next`. */
+struct rsp_poolchange {
+    /** `RSP_POOL_ADDED`, `RSP_POOL_UPDATED`, `RSP_POOL_REMOVED` or `RSP_POOL_UPTODATE`. */
+    uint32_t rpc_type;
+    /** The element; 0 with `RSP_POOL_UPTODATE`. */
+    uint32_t rpc_pe_id;
+    /** Its policy and values, unless removed. */
+    struct rsp_loadinfo rpc_loadinfo;
+    /** IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP and so on, or 0 (unknown, or removed). */
+    int rpc_protocol;
+    /** Its first address, unless removed; the family is 0 if it has none. */
+    struct sockaddr_storage rpc_addr;
+};
+
+/**
+ * One entry of a tag list: the last argument of the functions whose names end in `_tags`. A list ends
+ * with `RSP_TAG_DONE`; NULL is an empty one. Tags that a function does not know are passed over. A list
+ * goes on for at most 1024 entries, those in `RSP_TAG_MORE` included; what does not end there gives EINVAL.
+ */
+struct TagItem {
+    /** What it says: `RSP_TAG_...`. */
+    unsigned int Tag;
+    /** The value. */
+    unsigned long Data;
 };
 
 #ifdef __cplusplus
@@ -625,6 +660,24 @@ int asap_set_log(asap_log_callback callback, int level, void *user);
  * Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
  */
 int rsp_socket(int domain, int type, int protocol);
+
+/**
+ * Creates a server's socket at one that the program has made itself: with options of its own, or given
+ * to it, bound and listening already, by whoever started it.
+ *
+ * `domain`, `type`, `protocol`: as `rsp_socket`; `protocol` 0 or what `fd` has. `fd`: a socket of TCP, UDP
+ * or one-to-one SCTP, not connected; it need not be bound, nor listen. Negative: as `rsp_socket`.
+ *
+ * Returns a descriptor, as `rsp_socket`; `fd` is closed then, the library has the socket under a number of
+ * its own. Or -1: `fd` is still the program's. A client may be made of the descriptor, too, but has no use
+ * for `fd`.
+ * Errors: as `rsp_socket`; EBADF, ENOTSOCK, EPROTONOSUPPORT (`fd` is a socket of another kind), EPROTOTYPE
+ * (`protocol` is not that of `fd`), EISCONN (`fd` is connected), EINVAL (`fd` is one of the library's),
+ * EOPNOTSUPP (SOCK_STREAM over UDP).
+ *
+ * Threads: any. Fork: not useful in the child. Since 0.1.
+ */
+int rsp_socket_internal(int domain, int type, int protocol, int fd);
 
 /**
  * Binds a server's socket to addresses of this host.
@@ -760,6 +813,19 @@ int rsp_has_cookie(int sd);
 int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
 
 /**
+ * Says what a session is doing, for the reports of the component status protocol. Reports are not sent
+ * yet: the text is kept, and nobody is told.
+ *
+ * `sd`: a socket with sessions. `sessionID`: which; 0: the one it is connected by. `statusText`: a C string,
+ * of which the first 127 bytes count.
+ *
+ * Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN (no such session).
+ *
+ * Threads: any. Fork: works in the child. Since 0.1.
+ */
+int rsp_csp_setstatus(int sd, rserpool_session_t sessionID, const char *statusText);
+
+/**
  * Sets a function to be called after each failover of a user's session: to count, to log, or to send
  * what the new element must know beyond the cookie (RFC 5351 4.3).
  *
@@ -787,7 +853,7 @@ int rsp_set_failover_callback(int sd, rsp_failover_callback callback, void *user
  * Closes a descriptor: ends its sessions in order, and its registration. Waits up to 2 s for what was
  * sent and is not written yet.
  *
- * `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
+ * `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept`, `rsp_watch` or `rsp_mapsocket`.
  *
  * Returns 0 or -1. Errors: EBADF. Threads that wait on the descriptor return with EBADF.
  *
@@ -839,15 +905,17 @@ ptrdiff_t rsp_sendmsg(int sd,
 ptrdiff_t rsp_send(int sd, const void *data, size_t dataLength, int flags);
 
 /**
- * As `rsp_send` without flags.
+ * As `rsp_send` without flags; to a descriptor of `rsp_mapsocket` as write(2).
  *
- * `fd`: a connected socket. `data`, `dataLength`: the message.
+ * `fd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message.
  *
- * Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+ * Returns `dataLength` (mapped: how many bytes were written), or -1. Errors: as `rsp_sendmsg`, or as write(2).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
-ptrdiff_t rsp_write(int fd, const char *data, size_t dataLength);
+ptrdiff_t rsp_write(int fd,
+                    const char *data,
+                    size_t dataLength);
 
 /**
  * Sends a message to a pool or to one of its elements, without a connection of the program's own (RFC
@@ -901,6 +969,17 @@ ptrdiff_t rsp_send_cookie(int sd,
                           size_t cookieSize,
                           rserpool_session_t sessionID,
                           int timeout);
+
+/**
+ * Writes a notification in words: "RSERPOOL_FAILOVER for session 1, state=RSERPOOL_FAILOVER_NECESSARY,
+ * cookie=yes". No end of line follows.
+ *
+ * `notification`: as `rsp_recvmsg` gives it. `fd`: where to; the program's own stream. With NULL for either
+ * nothing is done.
+ *
+ * Threads: any, as fputs(3). Fork: safe in the child. Since 0.1.
+ */
+void rsp_print_notification(const union rserpool_notification *notification, FILE *fd);
 
 /**
  * Receives what comes next on any session of a descriptor: data, a notification, or a cookie that a
@@ -968,11 +1047,11 @@ ptrdiff_t rsp_recvfullmsg(int sd,
 ptrdiff_t rsp_recv(int sd, void *buffer, size_t bufferLength, int flags);
 
 /**
- * As `rsp_recv` without flags.
+ * As `rsp_recv` without flags; from a descriptor of `rsp_mapsocket` as read(2).
  *
- * `fd`: a socket. `buffer`, `bufferLength`: where to.
+ * `fd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to.
  *
- * Returns the number of bytes, 0 at the end of the session, or -1. Errors: as `rsp_recv`.
+ * Returns the number of bytes, 0 at the end of the session, or -1. Errors: as `rsp_recv`, or as read(2).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
@@ -1037,7 +1116,8 @@ int rsp_getpeername(int sd, unsigned char *poolHandle, size_t *poolHandleSize, u
 /**
  * Reads an option of a socket.
  *
- * `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on. `value`, `length`:
+ * `sd`: a socket (or a mapped descriptor: as getsockopt(2)). `level`: `SOL_RSERPOOL`. `option`:
+ * `RSP_AUTO_FAILOVER` and so on. `value`, `length`:
  * where it goes, and the room there, replaced by its length: an int.
  *
  * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (too little room), ENOPROTOOPT (level or option
@@ -1050,8 +1130,8 @@ int rsp_getsockopt(int sd, int level, int option, void *value, socklen_t *length
 /**
  * Sets an option of a socket, from now on. Sessions accepted from it inherit it.
  *
- * `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on, with units and
- * ranges. `value`, `length`: an int, and its size.
+ * `sd`: a socket (or a mapped descriptor: as setsockopt(2)). `level`: `SOL_RSERPOOL`. `option`:
+ * `RSP_AUTO_FAILOVER` and so on, with units and ranges. `value`, `length`: an int, and its size.
  *
  * Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (out of range, length), ENOPROTOOPT (level or option
  * unknown).
@@ -1059,6 +1139,21 @@ int rsp_getsockopt(int sd, int level, int option, void *value, socklen_t *length
  * Threads: any. Fork: works in the child. Since 0.1.
  */
 int rsp_setsockopt(int sd, int level, int option, const void *value, socklen_t length);
+
+/**
+ * Says how the SCTP associations that a descriptor opens from now on try their paths: those of
+ * `rsp_connect` and failovers; for a server those it accepts, if it is called before `rsp_bind`,
+ * `rsp_listen` and `rsp_register`. Over other transports it has no effect.
+ *
+ * `sd`: a socket. `params`: what is to change; a field that is 0 stays as it is. Filled in with what then
+ * is the case.
+ *
+ * Returns 0, or -1: nothing has changed. Errors: EBADF, EFAULT, EINVAL (sp_rto_initial is not from sp_rto_min
+ * to sp_rto_max; over 65535 failures).
+ *
+ * Threads: any. Fork: works in the child. RFC 9260 16. Since 0.1.
+ */
+int rsp_update_session_parameters(int sd, struct rserpool_session_parameters *params);
 
 /**
  * Looks a pool up: the elements in the order in which its policy wants them tried. For programs with
@@ -1226,6 +1321,168 @@ const char *rsp_getpolicybytype(unsigned int policyType);
  * Threads: any. Fork: safe in the child. RFC 5356. Since 0.1.
  */
 unsigned int rsp_getpolicybyname(const char *policyName);
+
+/**
+ * Gives an ordinary descriptor a number beside those of sockets, for programs that read, write and wait
+ * for both by the same functions: `rsp_read` and `rsp_write` are read(2) and write(2) of it, `rsp_getsockopt`
+ * and `rsp_setsockopt` go to the kernel, `rsp_poll` and `rsp_select` know it (as they know every descriptor).
+ * Anything else gives ENOTSOCK.
+ *
+ * `fd`: an open descriptor, none of the library's. `toSD`: the number it is to have, which must be free; -1:
+ * any.
+ *
+ * Returns the number, above 2 unless asked for: a duplicate of `fd`, close-on-exec. `fd` itself is as before,
+ * and remains to be closed by the program. -1 on failure.
+ * Errors: EACCES (before `rsp_initialize`), EBADF (`fd` is not open), EINVAL (`fd` is one of the library's;
+ * `toSD` below -1 or impossible), EMFILE (`toSD` is taken, or no number is free), ENOTSUP (in a child after
+ * fork).
+ *
+ * Threads: any. Fork: the child has its own copy. Since 0.1.
+ */
+int rsp_mapsocket(int fd, int toSD);
+
+/**
+ * Takes the number of a mapped descriptor back: closes the duplicate. `rsp_close` does the same.
+ *
+ * `sd`: from `rsp_mapsocket`.
+ *
+ * Returns 0 or -1. Errors: EBADF (not a mapped one; also for a socket of the library).
+ *
+ * Threads: any; a read that waits goes on. Fork: closes this process's copy only. Since 0.1.
+ */
+int rsp_unmapsocket(int sd);
+
+/**
+ * As `rsp_register`, with tags.
+ *
+ * `tags`: a list; known is `RSP_TAG_PE_IDENTIFIER`. The others: as `rsp_register`.
+ *
+ * Returns 0 or -1. Errors: as `rsp_register`; EINVAL (the list; another identifier than the socket is
+ * registered by), EEXIST (the pool has an element with this identifier).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
+ */
+int rsp_register_tags(int sd,
+                      const unsigned char *poolHandle,
+                      size_t poolHandleSize,
+                      const struct rsp_loadinfo *loadinfo,
+                      unsigned int reregistrationInterval,
+                      int flags,
+                      const struct TagItem *tags);
+
+/**
+ * As `rsp_deregister`, with tags.
+ *
+ * `tags`: a list; none is known here. The others: as `rsp_deregister`.
+ *
+ * Returns 0 or -1. Errors: as `rsp_deregister`; EINVAL (the list).
+ *
+ * Threads: any. Fork: ENOTSUP in the child. RFC 5352 3.2, 6.2. Since 0.1.
+ */
+int rsp_deregister_tags(int sd, int flags, const struct TagItem *tags);
+
+/**
+ * As `rsp_accept`, with tags.
+ *
+ * `tags`: a list; none is known here. The others: as `rsp_accept`.
+ *
+ * Returns the session's descriptor, or -1. Errors: as `rsp_accept`; EINVAL (the list).
+ *
+ * Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
+ */
+int rsp_accept_tags(int sd, int timeout, const struct TagItem *tags);
+
+/**
+ * As `rsp_connect`, with tags.
+ *
+ * `tags`: a list; known is `RSP_TAG_CONNECT_TIMEOUT`. The others: as `rsp_connect`.
+ *
+ * Returns 0 or -1. Errors: as `rsp_connect`; EINVAL (the list).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.5. Since 0.1.
+ */
+int rsp_connect_tags(int sd,
+                     const unsigned char *poolHandle,
+                     size_t poolHandleSize,
+                     unsigned int staleCacheValue,
+                     const struct TagItem *tags);
+
+/**
+ * As `rsp_forcefailover`, with tags.
+ *
+ * `tags`: a list; known is `RSP_TAG_CONNECT_TIMEOUT`. The others: as `rsp_forcefailover`.
+ *
+ * Returns 0 or -1. Errors: as `rsp_forcefailover`; EINVAL (the list).
+ *
+ * Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
+ */
+int rsp_forcefailover_tags(int sd,
+                           unsigned int flags,
+                           unsigned int staleCacheValue,
+                           const struct TagItem *tags);
+
+/**
+ * As `rsp_getaddrinfo`, with tags.
+ *
+ * `tags`: a list; none is known here. The others: as `rsp_getaddrinfo`.
+ *
+ * Returns the number of elements in the list, or `REAI_...`. Errors: as `rsp_getaddrinfo`; EINVAL (the
+ * list, with REAI_SYSTEM).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.3, 6.9.1. Since 0.1.
+ */
+int rsp_getaddrinfo_tags(const unsigned char *poolHandle,
+                         size_t poolHandleSize,
+                         struct rsp_addrinfo **rserpoolAddrInfo,
+                         size_t items,
+                         unsigned int staleCacheValue,
+                         const struct TagItem *tags);
+
+/**
+ * As `rsp_pe_registration`, with tags.
+ *
+ * `tags`: a list; none is known here: the identifier is `ai_pe_id`. The others: as `rsp_pe_registration`.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: as `rsp_pe_registration`; EINVAL (the list).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.1, 6.1. Since 0.1.
+ */
+unsigned int rsp_pe_registration_tags(const unsigned char *poolHandle,
+                                      size_t poolHandleSize,
+                                      struct rsp_addrinfo *rserpoolAddrInfo,
+                                      const struct rsp_loadinfo *loadinfo,
+                                      unsigned int registrationLife,
+                                      int flags,
+                                      const struct TagItem *tags);
+
+/**
+ * As `rsp_pe_deregistration`, with tags.
+ *
+ * `tags`: a list; none is known here. The others: as `rsp_pe_deregistration`.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: as `rsp_pe_deregistration`; EINVAL (the list).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.2, 6.2. Since 0.1.
+ */
+unsigned int rsp_pe_deregistration_tags(const unsigned char *poolHandle,
+                                        size_t poolHandleSize,
+                                        uint32_t identifier,
+                                        int flags,
+                                        const struct TagItem *tags);
+
+/**
+ * As `rsp_pe_failure`, with tags.
+ *
+ * `tags`: a list; none is known here. The others: as `rsp_pe_failure`.
+ *
+ * Returns 0, or (unsigned int)-1. Errors: as `rsp_pe_failure`; EINVAL (the list).
+ *
+ * Threads: any. Fork: ENOTSUP in the child until `rsp_initialize`. RFC 5352 3.5, 6.9.2. Since 0.1.
+ */
+unsigned int rsp_pe_failure_tags(const unsigned char *poolHandle,
+                                 size_t poolHandleSize,
+                                 uint32_t identifier,
+                                 const struct TagItem *tags);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -126,6 +126,9 @@ pub struct SessionConfig {
     pub failover_deadline: Option<Duration>,
     /// Whether the session moves on by itself when its element fails.
     pub automatic_failover: bool,
+    /// Whether an element that ends the session in order has ended it for its user. Otherwise the user is to move on as from
+    /// an element that has failed.
+    pub orderly_end_is_final: bool,
     /// Send a business card also to peers that showed neither the capability nor a card of their own.
     pub unasked_business_card: bool,
 }
@@ -144,6 +147,7 @@ impl SessionConfig {
             resolution_retry: Duration::from_millis(retry),
             failover_deadline: Some(Duration::from_secs(30)),
             automatic_failover: false,
+            orderly_end_is_final: true,
             unasked_business_card: false,
         }
     }

@@ -1,13 +1,13 @@
 //! Messages, cookies and notifications, out and in.
 
-use super::error::guard;
+use super::error::{guard, guard_void};
 use super::layout::*;
 use super::{bytes, bytes_mut, error, pool_handle, wait};
 use crate::session::SendOptions;
 use crate::socket::{self, Incoming, Notification, Outgoing, Result, Wait};
 use crate::types::PeId;
+use std::ffi::CString;
 use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_void};
-use std::time::Instant;
 
 /// PPID of ASAP, as the rinfo of a cookie echo carries it.
 const ASAP_PPID: u32 = 11;
@@ -92,16 +92,16 @@ pub unsafe extern "C" fn rsp_send(sd: c_int, data: *const c_void, dataLength: us
     guard(|| {
         // SAFETY: the caller's promise.
         let data = unsafe { bytes(data.cast(), dataLength, "the message")? };
-        let wait = send_wait(flags.cast_unsigned(), socket::socket_options(sd)?.send_wait)?;
+        let wait = send_wait(flags.cast_unsigned(), Wait::Default)?;
         sent(socket::send(sd, data, &Outgoing::default(), wait)?)
     })
 }
 
-/// As `rsp_send` without flags.
+/// As `rsp_send` without flags; to a descriptor of `rsp_mapsocket` as write(2).
 ///
-/// `fd`: a connected socket. `data`, `dataLength`: the message.
+/// `fd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message.
 ///
-/// Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+/// Returns `dataLength` (mapped: how many bytes were written), or -1. Errors: as `rsp_sendmsg`, or as write(2).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -109,8 +109,7 @@ pub unsafe extern "C" fn rsp_write(fd: c_int, data: *const c_char, dataLength: u
     guard(|| {
         // SAFETY: the caller's promise.
         let data = unsafe { bytes(data.cast(), dataLength, "the message")? };
-        let wait = socket::socket_options(fd)?.send_wait;
-        sent(socket::send(fd, data, &Outgoing::default(), wait)?)
+        sent(socket::write(fd, data)?)
     })
 }
 
@@ -223,6 +222,70 @@ fn notification(what: Notification) -> [u8; size_of::<rserpool_notification>()] 
     bytes
 }
 
+/// Writes a notification, as much of it as fits; how much that is.
+fn put(what: Notification, buffer: &mut [u8]) -> usize {
+    let all = notification(what);
+    let bytes = all.len().min(buffer.len());
+    buffer[..bytes].copy_from_slice(&all[..bytes]);
+    bytes
+}
+
+/// Writes a notification in words: "RSERPOOL_FAILOVER for session 1, state=RSERPOOL_FAILOVER_NECESSARY,
+/// cookie=yes". No end of line follows.
+///
+/// `notification`: as `rsp_recvmsg` gives it. `fd`: where to; the program's own stream. With NULL for either
+/// nothing is done.
+///
+/// Threads: any, as fputs(3). Fork: safe in the child. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_print_notification(
+    notification: *const rserpool_notification,
+    fd: *mut libc::FILE,
+) {
+    guard_void(|| {
+        if notification.is_null() || fd.is_null() {
+            return;
+        }
+        // SAFETY: readable, by the caller's promise; in a buffer of bytes it may stand anywhere.
+        let words =
+            in_words(unsafe { notification.cast::<[u8; size_of::<rserpool_notification>()]>().read() });
+        if let Ok(words) = CString::new(words) {
+            // SAFETY: a C string that lives during the call, and an open stream, by the caller's promise.
+            unsafe { libc::fputs(words.as_ptr(), fd) };
+        }
+    });
+}
+
+/// The words for a notification.
+fn in_words(bytes: [u8; size_of::<rserpool_notification>()]) -> String {
+    let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let (kind, state, session) = (u16::from_ne_bytes([bytes[0], bytes[1]]), word(8), word(12));
+    let named = |names: [(u32, &str); 2]| match names.iter().find(|(number, _)| *number == state) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("unknown ({state})"),
+    };
+    match kind {
+        RSERPOOL_FAILOVER => {
+            let state = named([
+                (RSERPOOL_FAILOVER_NECESSARY, "RSERPOOL_FAILOVER_NECESSARY"),
+                (RSERPOOL_FAILOVER_COMPLETE, "RSERPOOL_FAILOVER_COMPLETE"),
+            ]);
+            let cookie = if bytes[16] != 0 { "yes" } else { "no" };
+            format!("RSERPOOL_FAILOVER for session {session}, state={state}, cookie={cookie}")
+        }
+        RSERPOOL_SESSION_CHANGE => {
+            let state = named([
+                (RSERPOOL_SESSION_ADD, "RSERPOOL_SESSION_ADD"),
+                (RSERPOOL_SESSION_REMOVE, "RSERPOOL_SESSION_REMOVE"),
+            ]);
+            format!("RSERPOOL_SESSION_CHANGE for session {session}, state={state}")
+        }
+        // Its session stands where the others have their state.
+        RSERPOOL_SHUTDOWN_EVENT => format!("RSERPOOL_SHUTDOWN_EVENT for session {state}"),
+        other => format!("unknown notification ({other})"),
+    }
+}
+
 /// What `rsp_recvmsg` and `rsp_recvfullmsg` do.
 ///
 /// # Safety
@@ -263,10 +326,8 @@ unsafe fn receive(
             (bytes, MSG_RSERPOOL_UNDELIVERED | libc::MSG_EOR)
         }
         Incoming::Notification(what) => {
-            let all = notification(what);
-            let bytes = all.len().min(buffer.len());
-            buffer[..bytes].copy_from_slice(&all[..bytes]);
-            let end = if bytes == all.len() { libc::MSG_EOR } else { 0 };
+            let bytes = put(what, buffer);
+            let end = if bytes == size_of::<rserpool_notification>() { libc::MSG_EOR } else { 0 };
             (bytes, MSG_RSERPOOL_NOTIFICATION | end)
         }
         Incoming::End => (0, 0),
@@ -339,29 +400,14 @@ pub unsafe extern "C" fn rsp_recvfullmsg(
     guard(|| unsafe { receive(sd, buffer, bufferLength, rinfo, msg_flags, true, timeout) })
 }
 
-/// Data only, for programs that do not look at notifications.
-fn receive_data(sd: c_int, buffer: &mut [u8], dont_wait: bool) -> Result<isize> {
-    let options = socket::socket_options(sd)?;
-    let wait = if dont_wait { Wait::No } else { options.receive_wait };
-    let started = Instant::now();
-    loop {
-        let wait = match wait {
-            Wait::For(time) => Wait::For(time.saturating_sub(started.elapsed())),
-            other => other,
-        };
-        match socket::receive(sd, buffer, false, wait)? {
-            Incoming::Data { bytes, .. } => return sent(bytes),
-            Incoming::End => return Ok(0),
-            Incoming::Notification(Notification::FailoverNecessary { .. })
-                if !options.session.automatic_failover =>
-            {
-                return error(
-                    libc::EPIPE,
-                    "the pool element has failed; rsp_forcefailover moves the session to another one",
-                );
-            }
-            Incoming::Notification(_) | Incoming::CookieEcho { .. } | Incoming::Undelivered { .. } => {}
-        }
+/// What a program that reads is told.
+fn told(got: Incoming, buffer: &mut [u8]) -> Result<isize> {
+    match got {
+        Incoming::Data { bytes, .. }
+        | Incoming::CookieEcho { bytes, .. }
+        | Incoming::Undelivered { bytes, .. } => sent(bytes),
+        Incoming::Notification(what) => sent(put(what, buffer)),
+        Incoming::End => Ok(0),
     }
 }
 
@@ -389,15 +435,16 @@ pub unsafe extern "C" fn rsp_recv(
         }
         // SAFETY: the caller's promise.
         let buffer = unsafe { bytes_mut(buffer.cast(), bufferLength, "the buffer")? };
-        receive_data(sd, buffer, flags & libc::MSG_DONTWAIT != 0)
+        let wait = if flags & libc::MSG_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+        told(socket::receive_data(sd, buffer, wait)?, buffer)
     })
 }
 
-/// As `rsp_recv` without flags.
+/// As `rsp_recv` without flags; from a descriptor of `rsp_mapsocket` as read(2).
 ///
-/// `fd`: a socket. `buffer`, `bufferLength`: where to.
+/// `fd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to.
 ///
-/// Returns the number of bytes, 0 at the end of the session, or -1. Errors: as `rsp_recv`.
+/// Returns the number of bytes, 0 at the end of the session, or -1. Errors: as `rsp_recv`, or as read(2).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -405,7 +452,7 @@ pub unsafe extern "C" fn rsp_read(fd: c_int, buffer: *mut c_void, bufferLength: 
     guard(|| {
         // SAFETY: the caller's promise.
         let buffer = unsafe { bytes_mut(buffer.cast(), bufferLength, "the buffer")? };
-        receive_data(fd, buffer, false)
+        told(socket::read(fd, buffer)?, buffer)
     })
 }
 
@@ -421,5 +468,20 @@ mod tests {
         assert_eq!(shutdown, [3, 0, 0, 0, 20, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let add = notification(Notification::SessionAdd { session: 3 });
         assert_eq!(add, [1, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn notifications_are_told_in_words() {
+        let words = |what| in_words(notification(what));
+        assert_eq!(
+            words(Notification::FailoverNecessary { session: 1, has_cookie: true }),
+            "RSERPOOL_FAILOVER for session 1, state=RSERPOOL_FAILOVER_NECESSARY, cookie=yes"
+        );
+        assert_eq!(
+            words(Notification::SessionRemove { session: 4 }),
+            "RSERPOOL_SESSION_CHANGE for session 4, state=RSERPOOL_SESSION_REMOVE"
+        );
+        assert_eq!(words(Notification::Shutdown { session: 9 }), "RSERPOOL_SHUTDOWN_EVENT for session 9");
+        assert_eq!(in_words([0xff; 20]), "unknown notification (65535)");
     }
 }

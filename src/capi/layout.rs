@@ -199,33 +199,53 @@ pub union rserpool_notification {
     pub rn_shutdown_event: rserpool_shutdown_event,
 }
 
-/// Session parameters of an SCTP transport; times in milliseconds. For a function to come.
+/// How an SCTP association tries its paths (RFC 9260 16); times in milliseconds. See
+/// `rsp_update_session_parameters`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct rserpool_session_parameters {
-    /// Initial retransmission time-out.
+    /// Initial retransmission time-out (RTO.Initial).
     pub sp_rto_initial: u32,
-    /// Lowest retransmission time-out.
+    /// Lowest retransmission time-out (RTO.Min).
     pub sp_rto_min: u32,
-    /// Highest retransmission time-out.
+    /// Highest retransmission time-out (RTO.Max).
     pub sp_rto_max: u32,
-    /// Retransmissions before the association is given up.
+    /// Failures in a row before the peer is given up (Association.Max.Retrans).
     pub sp_assoc_max_rxt: u32,
-    /// Retransmissions before a path is given up.
+    /// Failures in a row before a path is left (Path.Max.Retrans).
     pub sp_path_max_rxt: u32,
-    /// Heartbeat interval.
+    /// How often an idle path is probed (HB.interval).
     pub sp_hbinterval: u32,
 }
 
-/// One entry of a tag list. For functions to come.
+/// One entry of a tag list: the last argument of the functions whose names end in `_tags`. A list ends
+/// with `RSP_TAG_DONE`; NULL is an empty one. Tags that a function does not know are passed over. A list
+/// goes on for at most 1024 entries, those in `RSP_TAG_MORE` included; what does not end there gives EINVAL.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TagItem {
-    /// What it says.
+    /// What it says: `RSP_TAG_...`.
     pub Tag: c_uint,
     /// The value.
     pub Data: c_ulong,
 }
+
+/// Tag: the list ends here.
+pub const RSP_TAG_DONE: c_uint = 0;
+/// Tag: nothing.
+pub const RSP_TAG_IGNORE: c_uint = 1;
+/// Tag: the list goes on at the `struct TagItem` to which the value points; NULL: it ends here.
+pub const RSP_TAG_MORE: c_uint = 2;
+/// Tag: the next entry counts for nothing; with a value over 1 so many entries, up to the end of the list.
+pub const RSP_TAG_SKIP: c_uint = 3;
+/// Tag of `rsp_register_tags`: the element's identifier, 1 to 0xffffffff; 0: the library chooses.
+pub const RSP_TAG_PE_IDENTIFIER: c_uint = 1_001_000;
+/// Tag of `rsp_connect_tags` and `rsp_forcefailover_tags`: microseconds that opening a connection to one
+/// element may take, at least 1: sets RSP_CONNECT_TIMEOUT of the descriptor, rounded up to milliseconds.
+pub const RSP_TAG_CONNECT_TIMEOUT: c_uint = 1_002_000;
+/// Tag of the same: microseconds between look-ups of a pool none of whose elements answers. Without effect:
+/// the library goes by its own times.
+pub const RSP_TAG_RESOLUTION_RETRY_DELAY: c_uint = 1_002_001;
 
 /// `rsp_register` returns at once; the registration goes on in the background.
 pub const REGF_DONTWAIT: c_int = 1;

@@ -15,18 +15,22 @@ mod context;
 mod data;
 mod error;
 mod layout;
+mod mapping;
 mod options;
 mod policy;
 mod pool;
 mod session;
+mod tags;
 
 pub use context::*;
 pub use data::*;
 pub use error::asap_last_error;
 pub use layout::*;
+pub use mapping::*;
 pub use options::*;
 pub use pool::*;
 pub use session::*;
+pub use tags::*;
 
 use crate::socket::{Error, Result, Wait};
 use crate::types::PoolHandle;

@@ -1,8 +1,8 @@
 //! Waiting for descriptors, their names, and their options.
 
-use super::error;
 use super::error::guard;
 use super::layout::*;
+use super::{bytes, bytes_mut, error};
 use crate::socket::{self, Result, Wait};
 use crate::types::{PeId, PoolHandle};
 use std::os::raw::{c_int, c_uchar, c_uint, c_void};
@@ -211,7 +211,8 @@ fn wait_milliseconds(wait: Wait) -> c_int {
 
 /// Reads an option of a socket.
 ///
-/// `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on. `value`, `length`:
+/// `sd`: a socket (or a mapped descriptor: as getsockopt(2)). `level`: `SOL_RSERPOOL`. `option`:
+/// `RSP_AUTO_FAILOVER` and so on. `value`, `length`:
 /// where it goes, and the room there, replaced by its length: an int.
 ///
 /// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (too little room), ENOPROTOOPT (level or option
@@ -227,12 +228,20 @@ pub unsafe extern "C" fn rsp_getsockopt(
     length: *mut libc::socklen_t,
 ) -> c_int {
     guard(|| {
-        let options = socket::socket_options(sd)?;
         if value.is_null() || length.is_null() {
+            // A bad descriptor is told first.
+            socket::socket_options(sd)?;
             return error(libc::EFAULT, "value or length is NULL");
         }
-        // SAFETY: not NULL, and readable by the caller's promise.
-        if (unsafe { *length } as usize) < size_of::<c_int>() {
+        // SAFETY: as much room as is said, by the caller's promise.
+        let room = unsafe { bytes_mut(value.cast(), *length as usize, "value")? };
+        if let Some(done) = socket::mapped_option(sd, level, option, room) {
+            // SAFETY: not NULL, and writable by the caller's promise.
+            unsafe { *length = libc::socklen_t::try_from(done?).unwrap_or(libc::socklen_t::MAX) };
+            return Ok(0);
+        }
+        let options = socket::socket_options(sd)?;
+        if room.len() < size_of::<c_int>() {
             return error(libc::EINVAL, "an option takes the room of an int");
         }
         let time = |time: Option<Duration>| time.map_or(0, milliseconds);
@@ -269,8 +278,8 @@ fn out_of_range<T>(option: c_int, number: c_int) -> Result<T> {
 
 /// Sets an option of a socket, from now on. Sessions accepted from it inherit it.
 ///
-/// `sd`: a socket. `level`: `SOL_RSERPOOL`. `option`: `RSP_AUTO_FAILOVER` and so on, with units and
-/// ranges. `value`, `length`: an int, and its size.
+/// `sd`: a socket (or a mapped descriptor: as setsockopt(2)). `level`: `SOL_RSERPOOL`. `option`:
+/// `RSP_AUTO_FAILOVER` and so on, with units and ranges. `value`, `length`: an int, and its size.
 ///
 /// Returns 0 or -1. Errors: EBADF, EFAULT, EINVAL (out of range, length), ENOPROTOOPT (level or option
 /// unknown).
@@ -285,6 +294,13 @@ pub unsafe extern "C" fn rsp_setsockopt(
     length: libc::socklen_t,
 ) -> c_int {
     guard(|| {
+        if !value.is_null() {
+            // SAFETY: as many bytes as is said, by the caller's promise.
+            let given = unsafe { bytes(value.cast(), length as usize, "value")? };
+            if let Some(done) = socket::set_mapped_option(sd, level, option, given) {
+                return done.map(|()| 0);
+            }
+        }
         let mut options = socket::socket_options(sd)?;
         if value.is_null() {
             return error(libc::EFAULT, "value is NULL");
@@ -328,6 +344,77 @@ pub unsafe extern "C" fn rsp_setsockopt(
             _ => return unknown_option(level, option),
         }
         socket::set_socket_options(sd, &options)?;
+        Ok(0)
+    })
+}
+
+/// Says how the SCTP associations that a descriptor opens from now on try their paths: those of
+/// `rsp_connect` and failovers; for a server those it accepts, if it is called before `rsp_bind`,
+/// `rsp_listen` and `rsp_register`. Over other transports it has no effect.
+///
+/// `sd`: a socket. `params`: what is to change; a field that is 0 stays as it is. Filled in with what then
+/// is the case.
+///
+/// Returns 0, or -1: nothing has changed. Errors: EBADF, EFAULT, EINVAL (sp_rto_initial is not from sp_rto_min
+/// to sp_rto_max; over 65535 failures).
+///
+/// Threads: any. Fork: works in the child. RFC 9260 16. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_update_session_parameters(
+    sd: c_int,
+    params: *mut rserpool_session_parameters,
+) -> c_int {
+    guard(|| {
+        let mut options = socket::socket_options(sd)?;
+        if params.is_null() {
+            return error(libc::EFAULT, "params is NULL");
+        }
+        // SAFETY: not NULL, and readable by the caller's promise.
+        let asked = unsafe { params.read() };
+        let path = &mut options.path;
+        for (time, ms) in [
+            (&mut path.rto_initial, asked.sp_rto_initial),
+            (&mut path.rto_min, asked.sp_rto_min),
+            (&mut path.rto_max, asked.sp_rto_max),
+            (&mut path.heartbeat, asked.sp_hbinterval),
+        ] {
+            if ms > 0 {
+                *time = Duration::from_millis(ms.into());
+            }
+        }
+        for (count, number) in [
+            (&mut path.association_max_retrans, asked.sp_assoc_max_rxt),
+            (&mut path.path_max_retrans, asked.sp_path_max_rxt),
+        ] {
+            match u16::try_from(number) {
+                Ok(0) => {}
+                Ok(number) => *count = number,
+                Err(_) => return error(libc::EINVAL, format!("{number} failures; 65535 are possible")),
+            }
+        }
+        if path.rto_initial < path.rto_min || path.rto_initial > path.rto_max {
+            return error(
+                libc::EINVAL,
+                format!(
+                    "the initial time-out, {} ms, is not within {} and {} ms",
+                    milliseconds(path.rto_initial),
+                    milliseconds(path.rto_min),
+                    milliseconds(path.rto_max)
+                ),
+            );
+        }
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let now = rserpool_session_parameters {
+            sp_rto_initial: ms(path.rto_initial),
+            sp_rto_min: ms(path.rto_min),
+            sp_rto_max: ms(path.rto_max),
+            sp_assoc_max_rxt: path.association_max_retrans.into(),
+            sp_path_max_rxt: path.path_max_retrans.into(),
+            sp_hbinterval: ms(path.heartbeat),
+        };
+        socket::set_socket_options(sd, &options)?;
+        // SAFETY: as above, and writable.
+        unsafe { params.write(now) };
         Ok(0)
     })
 }

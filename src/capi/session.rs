@@ -6,8 +6,10 @@ use super::error::guard;
 use super::layout::*;
 use super::policy::policy;
 use super::{error, pool_handle, wait};
-use crate::socket::{self, Failover, FailoverCallback, Kind, Wait};
-use std::os::raw::{c_int, c_uchar, c_uint, c_void};
+use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Wait};
+use crate::types::PeId;
+use std::ffi::CStr;
+use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,19 +34,39 @@ const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
 /// Threads: any. Fork: the child may go on with sessions that it inherits. RFC 5352 6. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_socket(domain: c_int, r#type: c_int, protocol: c_int) -> c_int {
+    guard(|| socket::socket(domain, kind(r#type)?, protocol))
+}
+
+fn kind(socket_type: c_int) -> Result<Kind> {
+    // The kernel's socket flags are what we do anyway.
+    match socket_type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+        libc::SOCK_SEQPACKET | libc::SOCK_DGRAM => Ok(Kind::SeqPacket),
+        libc::SOCK_STREAM => Ok(Kind::Stream),
+        other => {
+            error(libc::EINVAL, format!("socket type {other} is neither SOCK_SEQPACKET nor SOCK_STREAM"))
+        }
+    }
+}
+
+/// Creates a server's socket at one that the program has made itself: with options of its own, or given
+/// to it, bound and listening already, by whoever started it.
+///
+/// `domain`, `type`, `protocol`: as `rsp_socket`; `protocol` 0 or what `fd` has. `fd`: a socket of TCP, UDP
+/// or one-to-one SCTP, not connected; it need not be bound, nor listen. Negative: as `rsp_socket`.
+///
+/// Returns a descriptor, as `rsp_socket`; `fd` is closed then, the library has the socket under a number of
+/// its own. Or -1: `fd` is still the program's. A client may be made of the descriptor, too, but has no use
+/// for `fd`.
+/// Errors: as `rsp_socket`; EBADF, ENOTSOCK, EPROTONOSUPPORT (`fd` is a socket of another kind), EPROTOTYPE
+/// (`protocol` is not that of `fd`), EISCONN (`fd` is connected), EINVAL (`fd` is one of the library's),
+/// EOPNOTSUPP (SOCK_STREAM over UDP).
+///
+/// Threads: any. Fork: not useful in the child. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn rsp_socket_internal(domain: c_int, r#type: c_int, protocol: c_int, fd: c_int) -> c_int {
     guard(|| {
-        // The kernel's socket flags are what we do anyway.
-        let kind = match r#type & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
-            libc::SOCK_SEQPACKET | libc::SOCK_DGRAM => Kind::SeqPacket,
-            libc::SOCK_STREAM => Kind::Stream,
-            other => {
-                return error(
-                    libc::EINVAL,
-                    format!("socket type {other} is neither SOCK_SEQPACKET nor SOCK_STREAM"),
-                );
-            }
-        };
-        socket::socket(domain, kind, protocol)
+        let kind = kind(r#type)?;
+        if fd < 0 { socket::socket(domain, kind, protocol) } else { socket::socket_of(fd, kind, protocol) }
     })
 }
 
@@ -113,24 +135,40 @@ pub unsafe extern "C" fn rsp_register(
     reregistrationInterval: c_uint,
     flags: c_int,
 ) -> c_int {
-    guard(|| {
-        const KNOWN: c_int = REGF_DONTWAIT | REGF_CONTROLCHANNEL | REGF_DAEMONMODE | REGF_DATAONLY;
-        if flags & !KNOWN != 0 {
-            return error(libc::EINVAL, format!("unknown registration flags 0x{:x}", flags & !KNOWN));
-        }
-        if flags & REGF_CONTROLCHANNEL != 0 && flags & REGF_DATAONLY != 0 {
-            return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
-        }
-        // SAFETY: the caller's promise.
-        let (handle, policy) = unsafe { (pool_handle(poolHandle, poolHandleSize)?, policy(loadinfo)?) };
-        let renewal = match reregistrationInterval {
-            0 => DEFAULT_RENEWAL,
-            ms => Duration::from_millis(ms.into()),
-        };
-        let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
-        socket::register(sd, &handle, &policy, renewal, None, flags & REGF_DATAONLY == 0, wait)?;
-        Ok(0)
+    // SAFETY: the caller's promise.
+    guard(|| unsafe {
+        register(sd, (poolHandle, poolHandleSize), loadinfo, reregistrationInterval, flags, None)
     })
+}
+
+/// What `rsp_register` and `rsp_register_tags` do.
+///
+/// # Safety
+/// The pointers are as the C documentation demands.
+pub(super) unsafe fn register(
+    sd: c_int,
+    (handle, size): (*const c_uchar, usize),
+    loadinfo: *const rsp_loadinfo,
+    interval: c_uint,
+    flags: c_int,
+    id: Option<PeId>,
+) -> Result<c_int> {
+    const KNOWN: c_int = REGF_DONTWAIT | REGF_CONTROLCHANNEL | REGF_DAEMONMODE | REGF_DATAONLY;
+    if flags & !KNOWN != 0 {
+        return error(libc::EINVAL, format!("unknown registration flags 0x{:x}", flags & !KNOWN));
+    }
+    if flags & REGF_CONTROLCHANNEL != 0 && flags & REGF_DATAONLY != 0 {
+        return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
+    }
+    // SAFETY: the caller's promise.
+    let (handle, policy) = unsafe { (pool_handle(handle, size)?, policy(loadinfo)?) };
+    let renewal = match interval {
+        0 => DEFAULT_RENEWAL,
+        ms => Duration::from_millis(ms.into()),
+    };
+    let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+    socket::register(sd, &handle, &policy, renewal, id, flags & REGF_DATAONLY == 0, wait)?;
+    Ok(0)
 }
 
 /// Ends a registration. Sessions go on.
@@ -239,6 +277,32 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
     })
 }
 
+/// Says what a session is doing, for the reports of the component status protocol. Reports are not sent
+/// yet: the text is kept, and nobody is told.
+///
+/// `sd`: a socket with sessions. `sessionID`: which; 0: the one it is connected by. `statusText`: a C string,
+/// of which the first 127 bytes count.
+///
+/// Returns 0 or -1. Errors: EBADF, EFAULT, ENOTCONN (no such session).
+///
+/// Threads: any. Fork: works in the child. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rsp_csp_setstatus(
+    sd: c_int,
+    sessionID: rserpool_session_t,
+    statusText: *const c_char,
+) -> c_int {
+    guard(|| {
+        if statusText.is_null() {
+            return error(libc::EFAULT, "statusText is NULL");
+        }
+        // SAFETY: a C string, by the caller's promise.
+        let text = unsafe { CStr::from_ptr(statusText) }.to_string_lossy();
+        socket::set_status(sd, sessionID, &text)?;
+        Ok(0)
+    })
+}
+
 /// Sets a function to be called after each failover of a user's session: to count, to log, or to send
 /// what the new element must know beyond the cookie (RFC 5351 4.3).
 ///
@@ -299,7 +363,7 @@ pub unsafe extern "C" fn rsp_set_failover_callback(
 /// Closes a descriptor: ends its sessions in order, and its registration. Waits up to 2 s for what was
 /// sent and is not written yet.
 ///
-/// `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept` or `rsp_watch`.
+/// `sd`: any descriptor of the library: from `rsp_socket`, `rsp_accept`, `rsp_watch` or `rsp_mapsocket`.
 ///
 /// Returns 0 or -1. Errors: EBADF. Threads that wait on the descriptor return with EBADF.
 ///

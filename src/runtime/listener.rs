@@ -3,10 +3,10 @@
 use crate::config::Limits;
 use crate::machine::{LinkKind, Protocol};
 use crate::runtime::sctp::kernel;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A listening socket, non-blocking and close-on-exec.
 #[derive(Debug)]
@@ -15,6 +15,76 @@ pub struct Listener {
     kind: LinkKind,
     protocol: Protocol,
     local: SocketAddr,
+}
+
+/// A socket that the program has made itself.
+#[derive(Debug)]
+pub struct Given {
+    socket: Socket,
+    kind: LinkKind,
+}
+
+impl Given {
+    /// Duplicates a descriptor of the program's, if it is fit to be an element's: TCP, UDP or one-to-one SCTP over IP, not
+    /// connected.
+    ///
+    /// Errors: EBADF; ENOTSOCK; EPROTONOSUPPORT (something else), EISCONN.
+    pub fn new(fd: RawFd) -> io::Result<Given> {
+        let error = |errno| Err(io::Error::from_raw_os_error(errno));
+        // SAFETY: F_GETFD takes no pointers.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just seen to be open; it is the program's for as long as this borrows it.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+        let socket = SockRef::from(&borrowed);
+        let (kind, address) = (socket.r#type()?, socket.local_addr()?);
+        let kind = match (kind, socket.protocol()?.map(i32::from)) {
+            (Type::STREAM, Some(libc::IPPROTO_TCP)) => LinkKind::Tcp,
+            (Type::STREAM, Some(libc::IPPROTO_SCTP)) => LinkKind::Sctp,
+            (Type::DGRAM, Some(libc::IPPROTO_UDP)) => LinkKind::Udp,
+            _ => return error(libc::EPROTONOSUPPORT),
+        };
+        if !address.is_ipv4() && !address.is_ipv6() {
+            return error(libc::EPROTONOSUPPORT);
+        }
+        if socket.peer_addr().is_ok() {
+            return error(libc::EISCONN);
+        }
+        let socket = socket.try_clone()?;
+        Ok(Given { socket, kind })
+    }
+
+    /// What it carries.
+    pub fn kind(&self) -> LinkKind {
+        self.kind
+    }
+
+    /// Where it is bound, if it is.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket().filter(|at| at.port() != 0)
+    }
+
+    /// Whether it listens.
+    pub fn is_listening(&self) -> bool {
+        self.socket.is_listener().unwrap_or(false)
+    }
+
+    /// Its socket, bound there unless it is bound.
+    pub(super) fn bound(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = self.socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        if self.local().is_none() {
+            socket.bind(&SockAddr::from(address))?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Closes a descriptor that the program has given away.
+pub fn close_given(fd: RawFd) {
+    // SAFETY: no pointers; the program has said that it is not its own any more.
+    unsafe { libc::close(fd) };
 }
 
 /// Whether this kernel has SCTP. Asking may load the module.
@@ -65,6 +135,32 @@ impl Listener {
             socket.set_only_v6(!v6.ip().is_unspecified() && further.iter().all(IpAddr::is_ipv6))?;
         }
         socket.bind(&SockAddr::from(address))?;
+        Listener::start(socket, kind, protocol, further, backlog)
+    }
+
+    /// The same at a socket of the program's, bound to this address unless it is bound already.
+    pub fn bind_given(
+        given: &Given,
+        protocol: Protocol,
+        address: SocketAddr,
+        further: &[IpAddr],
+        backlog: i32,
+        limits: &Limits,
+    ) -> io::Result<Listener> {
+        let socket = given.bound(address)?;
+        if given.kind == LinkKind::Sctp {
+            kernel::prepare(&socket, &limits.path)?;
+        }
+        Listener::start(socket, given.kind, protocol, further, backlog)
+    }
+
+    fn start(
+        socket: Socket,
+        kind: LinkKind,
+        protocol: Protocol,
+        further: &[IpAddr],
+        backlog: i32,
+    ) -> io::Result<Listener> {
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
         if !further.is_empty() {
             let further: Vec<_> = further.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect();

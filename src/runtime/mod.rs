@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod driver;
+pub mod duplicate;
 mod framing;
 pub mod interfaces;
 pub mod link;

@@ -4,6 +4,7 @@
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
 use crate::runtime::link::{Connection, LinkEvent, failure, is_idle, plain_address};
+use crate::runtime::listener::Given;
 use crate::runtime::poller::Interest;
 use crate::types::Time;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -43,12 +44,21 @@ pub struct Sender {
 }
 
 impl Datagrams {
-    /// Binds; port 0 is an ephemeral one. On `[::]` IPv4 is served as well.
-    pub fn bind(address: SocketAddr) -> io::Result<Datagrams> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), None)?;
-        if let SocketAddr::V6(v6) = address {
-            socket.set_only_v6(!v6.ip().is_unspecified())?;
-        }
+    /// Binds; port 0 is an ephemeral one. On `[::]` IPv4 is served as well. With a socket of the program's: that one, which may
+    /// be bound already, elsewhere, too.
+    pub fn bind(address: SocketAddr, given: Option<&Given>) -> io::Result<Datagrams> {
+        let socket = match given {
+            Some(given) => given.bound(address)?,
+            None => {
+                let kind = Type::DGRAM.nonblocking().cloexec();
+                let socket = Socket::new(Domain::for_address(address), kind, None)?;
+                if let SocketAddr::V6(v6) = address {
+                    socket.set_only_v6(!v6.ip().is_unspecified())?;
+                }
+                socket.bind(&SockAddr::from(address))?;
+                socket
+            }
+        };
         if address.ip().is_unspecified() {
             let (level, option) = match address {
                 SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
@@ -63,7 +73,6 @@ impl Datagrams {
                 return Err(io::Error::last_os_error());
             }
         }
-        socket.bind(&SockAddr::from(address))?;
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Datagrams { socket: Arc::new(socket), local, buffer: vec![0; MAX_DATAGRAM] })
     }

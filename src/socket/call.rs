@@ -6,11 +6,13 @@ use super::element::{Accepted, Element};
 use super::fork::{Era, Guarded};
 use super::inbox::Inbox;
 use super::line::Line;
+use super::semantics::Call;
 use super::signal::Signal;
 use super::user::User;
 use super::watch::Watch;
 use super::{Failover, FailoverCallback, Kind, Result, SocketOptions, Wait, errors};
 use crate::machine::Machine;
+use crate::runtime::listener::Given;
 use crate::runtime::{self, readiness};
 use crate::session::Session;
 use crate::session::dispatch::Dispatch;
@@ -67,6 +69,8 @@ pub(super) struct Inner {
     pub(super) role: Role,
     pub(super) inbox: Inbox,
     pub(super) options: SocketOptions,
+    /// A socket of the program's that an element is to listen at.
+    pub(super) given: Option<Given>,
     /// Failovers the callback is to be told of as soon as the lock is given back.
     pub(super) failovers: Vec<Failover>,
     pub(super) callback: Option<FailoverCallback>,
@@ -111,6 +115,7 @@ impl Socket {
     ) -> Result<Arc<Socket>> {
         static KEYS: AtomicU64 = AtomicU64::new(1);
         let signal = Signal::new().map_err(|e| errors::system("cannot make a descriptor", &e))?;
+        context.check_number(signal.number())?;
         let (open, closing) = bounded(0);
         Ok(Arc::new(Socket {
             context: context.clone(),
@@ -124,6 +129,7 @@ impl Socket {
                 role,
                 inbox: Inbox::default(),
                 options,
+                given: None,
                 failovers: Vec::new(),
                 callback: None,
                 alarm: None,
@@ -131,6 +137,11 @@ impl Socket {
                 open: Some(open),
             }),
         }))
+    }
+
+    /// The result of a call as the program is to see it.
+    pub(super) fn told<T>(&self, call: Call, result: Result<T>) -> Result<T> {
+        self.context.semantics().told(call, result)
     }
 
     /// Its descriptor number.
@@ -327,6 +338,7 @@ impl Socket {
             drop(open);
         }
         inner.inbox.clear();
+        inner.given = None;
         drop(inner);
         if alarm.is_some() {
             let (key, signal) = (self.key, Arc::downgrade(&self.signal));
@@ -459,11 +471,13 @@ impl Inner {
 
 /// The options a socket starts with.
 pub(super) fn initial_options(context: &Context) -> SocketOptions {
+    let wait = if context.semantics().plain_calls_wait { Wait::Forever } else { Wait::No };
     SocketOptions {
         session: context.session_config().clone(),
         call_timeout: None,
-        receive_wait: Wait::Forever,
-        send_wait: Wait::Forever,
+        receive_wait: wait,
+        send_wait: wait,
         idle_timeout: IDLE,
+        path: context.limits().path.clone(),
     }
 }

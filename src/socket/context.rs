@@ -51,6 +51,7 @@ struct Shared {
     session: SessionConfig,
     call_timeout: Duration,
     limits: Limits,
+    semantics: Semantics,
 }
 
 /// What became of a registration.
@@ -77,6 +78,8 @@ impl Context {
             config.max_reg_attempt = n.max(1);
         }
         let limits = Limits::default();
+        let limits =
+            Limits { handle_bytes: limits.handle_bytes.min(options.semantics.handle_bytes), ..limits };
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
         let registrars = registrars(options, std::env::var("ASAP_REGISTRARS").ok())?;
         let multicast = (!options.no_announcements).then(|| match options.announce_group {
@@ -116,16 +119,23 @@ impl Context {
         let told = |background: &mut Background, now, event| background.on_event(now, event);
         let thread = driver::spawn(driver, "asap", told)
             .map_err(|e| errors::system("cannot start the background thread", &e))?;
-        Ok(Context {
+        let mut session = SessionConfig::new(options.profile);
+        session.orderly_end_is_final = options.semantics.orderly_end_is_final;
+        let context = Context {
             shared: Arc::new(Shared {
                 remote,
                 thread: Guarded::new(Some(thread)),
                 era: Era::now(),
-                session: SessionConfig::new(options.profile),
+                session,
                 call_timeout: options.call_timeout.unwrap_or(CALL_TIMEOUT),
                 limits,
+                semantics: options.semantics,
             }),
-        })
+        };
+        if options.semantics.maps_standard_streams {
+            context.map_standard_streams();
+        }
+        Ok(context)
     }
 
     /// Ends all registrations, then the background thread. Calls on what is left fail with ESHUTDOWN.
@@ -163,9 +173,9 @@ impl Context {
         &self.shared.limits
     }
 
-    /// What libasap does where other libraries do otherwise.
-    pub(super) fn semantics(&self) -> &'static Semantics {
-        &Semantics::ASAP
+    /// Whose ways it has.
+    pub(super) fn semantics(&self) -> &Semantics {
+        &self.shared.semantics
     }
 
     /// Has the background thread do something, soon.

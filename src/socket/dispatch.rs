@@ -22,7 +22,9 @@ pub(super) fn dispatch<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a 
         let (config, limits) = (inner.options.session.clone(), socket.context.limits().clone());
         // Which elements are our own is told by the background thread, before any answer of a registrar.
         let own = std::iter::empty();
-        inner.role = Role::Dispatch(Box::new(Line::new(Dispatch::new(config, limits, seed, own), 1)));
+        let mut line = Line::new(Dispatch::new(config, limits, seed, own), 1);
+        line.path = Some(inner.options.path.clone());
+        inner.role = Role::Dispatch(Box::new(line));
         let (key, signal) = (socket.key, Arc::downgrade(&socket.signal));
         let _ = socket.context().tell(move |b, _| b.introduce(key, signal));
     }

@@ -6,6 +6,7 @@ use super::context::Name;
 use super::errors::{self, error};
 use super::inbox::Item;
 use super::line::Line;
+use super::semantics::hidden;
 use super::signal::{Attention, Mail, Signal};
 use super::{Kind, Notification, Result, Wait, context, table, user};
 use crate::config::{Limits, SessionConfig};
@@ -13,7 +14,7 @@ use crate::endpoint::{Deregistration, Offer, Resolution};
 use crate::machine::{LinkId, LinkKind, Protocol};
 use crate::policy::Policy;
 use crate::runtime::link::Connection;
-use crate::runtime::listener::Listener;
+use crate::runtime::listener::{Given, Listener};
 use crate::runtime::poller::Interest;
 use crate::runtime::udp::{Datagrams, Sender};
 use crate::runtime::{self, readiness};
@@ -406,12 +407,31 @@ pub(super) fn bind(socket: &Socket, addresses: &[SocketAddr]) -> Result<()> {
             }
             Role::Dispatch(_) | Role::Watch(_) | Role::Closed => return Err(taken()),
         }
-        inner.role = Role::Element(Box::new(Element::new(door(socket, addresses)?)));
+        let door = door(socket, inner, addresses)?;
+        inner.role = Role::Element(Box::new(Element::new(door)));
         Ok(())
     })
 }
 
-fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
+/// Takes a socket of the program's for the element's, as it is: bound and listening already, or not yet. A user has no
+/// use for it, but keeps it until it is closed.
+pub(super) fn adopt(socket: &Socket, given: Given) -> Result<()> {
+    socket.with(|inner, _| {
+        let (bound, listening) = (given.local(), given.is_listening());
+        inner.given = Some(given);
+        if let Some(at) = bound {
+            let door = door(socket, inner, &[at])?;
+            let element = Element::new(door);
+            inner.role = Role::Element(Box::new(element));
+            if listening {
+                self::element(socket, inner)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn door(socket: &Socket, inner: &mut Inner, addresses: &[SocketAddr]) -> Result<Door> {
     match (socket.carrier, socket.kind) {
         (Carrier::Tcp | Carrier::Sctp, Kind::SeqPacket | Kind::Stream) | (Carrier::Udp, Kind::SeqPacket) => {}
         (Carrier::Udp, Kind::Stream) => {
@@ -436,19 +456,24 @@ fn door(socket: &Socket, addresses: &[SocketAddr]) -> Result<Door> {
         }
     };
     let further: Vec<IpAddr> = addresses.iter().skip(1).map(SocketAddr::ip).collect();
-    let limits = socket.context.limits();
+    let limits = &Limits { path: inner.options.path.clone(), ..socket.context.limits().clone() };
     let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for address in candidates {
-        let links = |kind| {
-            Listener::bind_all(kind, Protocol::Session, address, &further, BACKLOG, limits).map(Door::Links)
+        let given = inner.given.as_ref();
+        let links = |kind| match given {
+            Some(given) => Listener::bind_given(given, Protocol::Session, address, &further, BACKLOG, limits),
+            None => Listener::bind_all(kind, Protocol::Session, address, &further, BACKLOG, limits),
         };
         let bound = match socket.carrier {
-            Carrier::Tcp => links(LinkKind::Tcp),
-            Carrier::Sctp => links(LinkKind::Sctp),
-            Carrier::Udp => Datagrams::bind(address).map(|d| Door::Udp(d, BTreeMap::new())),
+            Carrier::Tcp => links(LinkKind::Tcp).map(Door::Links),
+            Carrier::Sctp => links(LinkKind::Sctp).map(Door::Links),
+            Carrier::Udp => Datagrams::bind(address, given).map(|d| Door::Udp(d, BTreeMap::new())),
         };
         match bound {
-            Ok(door) => return Ok(door),
+            Ok(door) => {
+                inner.given = None;
+                return Ok(door);
+            }
             Err(e) => failed = e,
         }
     }
@@ -473,7 +498,8 @@ pub(super) fn listen(socket: &Socket) -> Result<()> {
 /// The listening element this socket is, or becomes.
 fn element<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a mut Element> {
     if matches!(inner.role, Role::Fresh) {
-        inner.role = Role::Element(Box::new(Element::new(door(socket, &[])?)));
+        let door = door(socket, inner, &[])?;
+        inner.role = Role::Element(Box::new(Element::new(door)));
     }
     match &mut inner.role {
         Role::Element(element) => {
@@ -601,7 +627,9 @@ pub(super) fn register(
             Ok(Err(why)) => Some(context::registration_failed(handle, &why)),
             Err(e) => Some(e),
         };
-        if let Some(e) = failed.filter(|_| socket.context.semantics().failures_are_told) {
+        if let Some(e) = failed
+            && let Err(e) = hidden(socket.context.semantics(), Err(e), ())
+        {
             let _ = socket.context().tell(move |b, now| b.withdraw(now, &name));
             return Err(e);
         }
@@ -649,8 +677,11 @@ pub(super) fn deregister(socket: &Socket, wait: Wait) -> Result<()> {
     let (latest, asked) = (deadline.unwrap_or(Time::NEVER), name.clone());
     let how = socket.context().ask(Some(&socket.closing), deadline, move |b, now, reply| {
         b.deregister(now, &asked, latest, Some(reply));
-    })?;
-    let refused = deregistered(&name.0, how);
+    });
+    let refused = match how {
+        Ok(how) => deregistered(&name.0, how),
+        Err(e) => return hidden(socket.context.semantics(), Err(e), ()),
+    };
     if matches!(&refused, Err(e) if e.errno != libc::ETIMEDOUT) {
         let _ = socket.with(|inner, _| {
             if let Role::Element(element) = &mut inner.role {
@@ -659,7 +690,7 @@ pub(super) fn deregister(socket: &Socket, wait: Wait) -> Result<()> {
             Ok(())
         });
     }
-    refused
+    hidden(socket.context.semantics(), refused, ())
 }
 
 fn taken() -> super::Error {
@@ -844,6 +875,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, session: u32, event: Event) {
 pub(super) fn on_accepted_event(socket: &Socket, inner: &mut Inner, event: Event) {
     match event {
         Event::Ended(None) => inner.inbox.end(Ok(())),
+        Event::Ended(Some(_)) if !socket.context.semantics().stream_loss_is_error => inner.inbox.end(Ok(())),
         Event::Ended(Some(why)) => {
             inner.inbox.end(Err(errors::link("the session's user is lost", why)));
         }

@@ -24,6 +24,15 @@ pub(super) fn bad_descriptor(sd: RawFd) -> Error {
     error(libc::EBADF, format!("descriptor {sd} is no open RSerPool socket"))
 }
 
+pub(super) fn mapped(sd: RawFd) -> Error {
+    error(
+        libc::ENOTSOCK,
+        format!(
+            "descriptor {sd} is a mapped one: it can be read, written and waited for, and has no sessions"
+        ),
+    )
+}
+
 pub(super) fn closed(sd: RawFd) -> Error {
     error(libc::EBADF, format!("socket {sd} was closed by another thread"))
 }

@@ -2,11 +2,12 @@
 //! what happens on the connections in. Says nothing about descriptors but that its transports join one.
 
 use super::signal::Signal;
-use crate::config::Limits;
-use crate::machine::{Effect, Input, LinkFailure, LinkId, Machine, Protocol};
+use crate::config::{Limits, PathLimits};
+use crate::machine::{Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
 use crate::runtime::link::{Connection, LinkEvent};
 use crate::runtime::poller::Interest;
 use crate::types::Time;
+use std::io;
 use std::os::fd::RawFd;
 
 #[derive(Debug)]
@@ -35,12 +36,17 @@ pub(super) struct Line<M> {
     /// Bytes taken in.
     received: usize,
     token: u64,
+    /// How connections to be opened try their paths, if not as the limits say.
+    pub(super) path: Option<PathLimits>,
+    /// What the application says the session is doing.
+    pub(super) status: String,
 }
 
 impl<M: Machine> Line<M> {
     /// A machine without connections. Its transports join descriptors under `token`.
     pub(super) fn new(machine: M, token: u64) -> Line<M> {
-        Line { machine, links: Vec::new(), closing: Vec::new(), more: false, received: 0, token }
+        let (links, closing, status) = (Vec::new(), Vec::new(), String::new());
+        Line { machine, links, closing, more: false, received: 0, token, path: None, status }
     }
 
     /// A session on a connection that was accepted.
@@ -166,12 +172,12 @@ impl<M: Machine> Line<M> {
         while let Some(effect) = self.machine.poll_effect() {
             acted = true;
             match effect {
-                Effect::Connect { link, to } => match Connection::connect(now, &to, limits) {
+                Effect::Connect { link, to } => match self.connect(now, &to, limits) {
                     Ok(connection) => self.open(link, connection),
                     Err(e) => {
                         log::debug!("cannot connect to an element: {e}");
                         let why = match e.kind() {
-                            std::io::ErrorKind::Unsupported => LinkFailure::Unreachable,
+                            io::ErrorKind::Unsupported => LinkFailure::Unreachable,
                             _ => LinkFailure::NoResources,
                         };
                         self.machine.handle(now, Input::LinkDown { link, why });
@@ -193,6 +199,13 @@ impl<M: Machine> Line<M> {
             }
         }
         acted
+    }
+
+    fn connect(&self, now: Time, to: &Destination, limits: &Limits) -> io::Result<Connection> {
+        match &self.path {
+            Some(path) => Connection::connect(now, to, &Limits { path: path.clone(), ..limits.clone() }),
+            None => Connection::connect(now, to, limits),
+        }
     }
 
     fn hang_up(&mut self, id: LinkId, abort: bool, signal: &Signal) {

@@ -19,6 +19,7 @@ mod fork;
 mod inbox;
 mod line;
 mod poll;
+mod semantics;
 mod signal;
 mod table;
 mod transfer;
@@ -26,15 +27,20 @@ mod user;
 mod watch;
 
 pub use context::Context;
+pub use semantics::Semantics;
 
 use call::{Carrier, Inner, Role, Socket};
 use fork::Guarded;
+use semantics::Call;
+use table::{Entry, Mapped};
 
-use crate::config::SessionConfig;
+use crate::config::{PathLimits, SessionConfig};
 use crate::endpoint::{Offer, Query};
+use crate::machine::LinkKind;
 use crate::policy::Policy;
 use crate::runtime;
-use crate::runtime::listener::has_sctp;
+use crate::runtime::duplicate::Duplicate;
+use crate::runtime::listener::{Given, close_given, has_sctp};
 use crate::session::SendOptions;
 use crate::types::{PeId, PoolElement, PoolHandle, Time};
 use std::net::SocketAddr;
@@ -88,6 +94,8 @@ pub struct Options {
     pub request_max_trials: Option<u32>,
     /// Timers.
     pub profile: crate::config::Profile,
+    /// Whose ways it has.
+    pub semantics: Semantics,
 }
 
 /// The kind of an RSerPool socket.
@@ -187,6 +195,8 @@ pub struct SocketOptions {
     /// How long the session of a user over UDP goes on without a datagram from it: there is no other way to tell that it
     /// has left.
     pub idle_timeout: Duration,
+    /// How long SCTP associations opened from now on try their paths.
+    pub path: PathLimits,
 }
 
 /// A failover that has just succeeded.
@@ -219,18 +229,6 @@ pub enum Change {
     Removed(PeId),
     /// The elements present at the start, or after a new registrar was found, have all been told.
     UpToDate,
-}
-
-/// Where other libraries of this kind behave otherwise. Read here and nowhere else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Semantics {
-    /// `connect` and `register` fail when nothing was reached; otherwise they succeed and go on in the background.
-    pub(crate) failures_are_told: bool,
-}
-
-impl Semantics {
-    /// What libasap does.
-    pub(crate) const ASAP: Semantics = Semantics { failures_are_told: true };
 }
 
 static DEFAULT: Guarded<Option<Context>> = Guarded::new(None);
@@ -294,6 +292,7 @@ impl Context {
             0 if std::env::var("ASAP_TRANSPORT").is_ok_and(|name| name == "sctp") => Carrier::Sctp,
             0 | libc::IPPROTO_TCP => Carrier::Tcp,
             libc::IPPROTO_UDP => Carrier::Udp,
+            libc::IPPROTO_SCTP if !self.semantics().protocol_is_binding && !has_sctp() => Carrier::Tcp,
             libc::IPPROTO_SCTP => Carrier::Sctp,
             _ => {
                 let what = format!(
@@ -312,6 +311,28 @@ impl Context {
         Ok(table::enter(Socket::new(self, kind, carrier, v4_only, Role::Fresh, options)?))
     }
 
+    /// As [`socket_of`], in this context.
+    pub fn socket_of(&self, fd: RawFd, kind: Kind, protocol: i32) -> Result<RawFd> {
+        if table::find_mapped(fd).is_some() || table::find(fd).is_ok() {
+            return Err(errors::error(libc::EINVAL, format!("descriptor {fd} is the library's own already")));
+        }
+        let options = call::initial_options(self);
+        let given = Given::new(fd).map_err(|e| errors::system("cannot use the socket that was given", &e))?;
+        let (carrier, own) = match given.kind() {
+            LinkKind::Tcp => (Carrier::Tcp, libc::IPPROTO_TCP),
+            LinkKind::Sctp => (Carrier::Sctp, libc::IPPROTO_SCTP),
+            LinkKind::Udp => (Carrier::Udp, libc::IPPROTO_UDP),
+        };
+        if protocol != 0 && protocol != own {
+            let what = format!("protocol {protocol} is asked for, and the socket given has {own}");
+            return Err(errors::error(libc::EPROTOTYPE, what));
+        }
+        let socket = Socket::new(self, kind, carrier, false, Role::Fresh, options)?;
+        element::adopt(&socket, given)?;
+        close_given(fd);
+        Ok(table::enter(socket))
+    }
+
     /// As [`resolve`], in this context.
     pub fn resolve(
         &self,
@@ -323,6 +344,7 @@ impl Context {
         self.check(handle)?;
         let deadline = Socket::deadline(wait, self.call_timeout());
         let latest = deadline.unwrap_or(Time::NEVER);
+        let items = items.or(self.semantics().default_items);
         let query = Query { handle: handle.clone(), items, max_age };
         let outcome = self.ask(None, deadline, move |b, now, reply| b.resolve(now, query, latest, reply))?;
         match outcome {
@@ -389,6 +411,42 @@ impl Context {
         self.tell(move |b, now| b.endpoint.report_unreachable(now, &handle, id))
     }
 
+    /// As [`map`], in this context.
+    pub fn map(&self, fd: RawFd, number: Option<RawFd>) -> Result<RawFd> {
+        if table::find_mapped(fd).is_some() || table::find(fd).is_ok() {
+            return Err(errors::error(libc::EINVAL, format!("descriptor {fd} is the library's own already")));
+        }
+        let duplicate =
+            Duplicate::new(fd, number).map_err(|e| errors::system("cannot map a descriptor", &e))?;
+        let sd = duplicate.number();
+        self.check_number(sd)?;
+        table::map(sd, Mapped { duplicate, context: self.clone() });
+        Ok(sd)
+    }
+
+    /// Standard input, output and error, as far as they are open and not mapped already.
+    fn map_standard_streams(&self) {
+        for fd in 0..3 {
+            if table::find_mapped(fd).is_none()
+                && table::find(fd).is_err()
+                && let Ok(duplicate) = Duplicate::new(fd, None)
+            {
+                table::map(fd, Mapped { duplicate, context: self.clone() });
+            }
+        }
+    }
+
+    /// Whether a descriptor with this number may be given out.
+    fn check_number(&self, sd: RawFd) -> Result<()> {
+        match self.semantics().descriptor_limit {
+            Some(limit) if sd >= limit => Err(errors::error(
+                libc::EMFILE,
+                format!("no descriptor below {limit} is free, which is as far as this program can go"),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// As [`watch`], in this context.
     pub fn watch(&self, handle: &PoolHandle) -> Result<RawFd> {
         watch::watch(self, handle)
@@ -405,6 +463,14 @@ impl Context {
 /// Errors: EACCES before [`initialize`], ENOTSUP in a forked child before its own, EAFNOSUPPORT, EPROTONOSUPPORT, EMFILE.
 pub fn socket(domain: i32, kind: Kind, protocol: i32) -> Result<RawFd> {
     default_context()?.socket(domain, kind, protocol)
+}
+
+/// As [`socket`], for a pool element at a socket that the program has made: TCP, UDP or one-to-one SCTP, bound and listening
+/// already or not. On success `fd` is closed: the library has it under a number of its own.
+///
+/// Errors: as [`socket`]; EBADF, ENOTSOCK, EPROTONOSUPPORT (another kind of socket), EPROTOTYPE, EISCONN, EINVAL (one of ours).
+pub fn socket_of(fd: RawFd, kind: Kind, protocol: i32) -> Result<RawFd> {
+    default_context()?.socket_of(fd, kind, protocol)
 }
 
 /// Binds the element's transport. No addresses: all, ephemeral port. Clients that connect from now on wait to be served.
@@ -427,7 +493,8 @@ pub fn listen(sd: RawFd, backlog: i32) -> Result<()> {
 ///
 /// Errors: EAGAIN when none came in time, EINVAL if not listening, EOPNOTSUPP on a `Kind::SeqPacket` socket.
 pub fn accept(sd: RawFd, wait: Wait) -> Result<RawFd> {
-    element::accept(&*table::find(sd)?, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::Accept, element::accept(&socket, wait))
 }
 
 /// Connects to a pool; blocks until the first element is reached. `max_age`: a cached resolution no older will do. With
@@ -437,7 +504,8 @@ pub fn accept(sd: RawFd, wait: Wait) -> Result<RawFd> {
 /// Errors: ENOENT (unknown pool), EHOSTUNREACH (no registrar), ECONNREFUSED, ETIMEDOUT ... (no element reached: what became of the
 /// last tried), EISCONN, EALREADY, EOPNOTSUPP, ENAMETOOLONG. The socket is then as it was.
 pub fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<()> {
-    user::connect(&*table::find(sd)?, handle, max_age, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::Connect, user::connect(&socket, handle, max_age, wait))
 }
 
 /// Registers as an element of a pool, or changes the registration. `renewal`: how often it is renewed (its life is three times that). `id`: chosen
@@ -456,7 +524,9 @@ pub fn register(
     control_channel: bool,
     wait: Wait,
 ) -> Result<PeId> {
-    element::register(&*table::find(sd)?, handle, policy, renewal, id, control_channel, wait)
+    let socket = table::find(sd)?;
+    socket
+        .told(Call::Register, element::register(&socket, handle, policy, renewal, id, control_channel, wait))
 }
 
 /// Ends the registration. Sessions go on.
@@ -464,7 +534,8 @@ pub fn register(
 /// Errors: EINVAL if not registered; ETIMEDOUT if no registrar confirmed it: the registration runs out by itself; EACCES,
 /// EPERM ... if refused: then it stands.
 pub fn deregister(sd: RawFd, wait: Wait) -> Result<()> {
-    element::deregister(&*table::find(sd)?, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::Deregister, element::deregister(&socket, wait))
 }
 
 /// Closes a descriptor and what is behind it: sessions end in order, an element leaves its pool. Waits up to 2 s for what was
@@ -472,8 +543,91 @@ pub fn deregister(sd: RawFd, wait: Wait) -> Result<()> {
 ///
 /// Errors: EBADF.
 pub fn close(sd: RawFd) -> Result<()> {
-    table::remove(sd)?.shut();
+    match table::remove(sd)? {
+        Entry::Socket(socket) => socket.shut(),
+        Entry::Mapped(mapped) => {
+            if mapped.context.semantics().close_reaches_original {
+                mapped.duplicate.close_original();
+            }
+        }
+    }
     Ok(())
+}
+
+/// Gives an ordinary descriptor of the program's a number that [`read`], [`fn@write`], [`poll`] and the options take beside those of
+/// sockets: a duplicate of it, as `number` if one is given.
+///
+/// Errors: EBADF, EMFILE (no number is free, or not this one), EINVAL (`fd` is one of ours already; an impossible number), EACCES
+/// before [`initialize`].
+pub fn map(fd: RawFd, number: Option<RawFd>) -> Result<RawFd> {
+    default_context()?.map(fd, number)
+}
+
+/// Takes the number back. The program's own descriptor stays open.
+///
+/// Errors: EBADF, also for a socket.
+pub fn unmap(sd: RawFd) -> Result<()> {
+    table::remove_mapped(sd).map(drop)
+}
+
+/// Receives user data; notifications and cookies are passed over (if not, RSPLIB's ways are wanted). Of a mapped descriptor what read(2) gives. Waits as the socket's
+/// `receive_wait` says.
+///
+/// Errors: as [`receive`]; EPIPE when the element has failed and the application is to move on.
+pub fn read(sd: RawFd, buffer: &mut [u8]) -> Result<Incoming> {
+    let Some(mapped) = table::find_mapped(sd) else {
+        return receive_data(sd, buffer, Wait::Default);
+    };
+    match mapped.duplicate.read(buffer).map_err(|e| errors::system("cannot read", &e))? {
+        0 => Ok(Incoming::End),
+        bytes => {
+            Ok(Incoming::Data { bytes, ppid: 0, stream: 0, session: 0, from: None, end_of_record: false })
+        }
+    }
+}
+
+/// As [`read`] of a socket, with a time-out.
+pub fn receive_data(sd: RawFd, buffer: &mut [u8], wait: Wait) -> Result<Incoming> {
+    transfer::read(&*table::find(sd)?, buffer, wait)
+}
+
+/// Sends a message on the session a socket is connected by. To a mapped descriptor what write(2) takes. Waits as the socket's
+/// `send_wait` says.
+///
+/// Errors: as [`send`].
+pub fn write(sd: RawFd, message: &[u8]) -> Result<usize> {
+    match table::find_mapped(sd) {
+        Some(mapped) => mapped.duplicate.write(message).map_err(|e| errors::system("cannot write", &e)),
+        None => send(sd, message, &Outgoing::default(), Wait::Default),
+    }
+}
+
+/// What getsockopt(2) says of a mapped descriptor: how many bytes of `value` were written. None: it is not mapped.
+pub fn mapped_option(sd: RawFd, level: i32, option: i32, value: &mut [u8]) -> Option<Result<usize>> {
+    let done = table::find_mapped(sd)?.duplicate.option(level, option, value);
+    Some(done.map_err(|e| errors::system("cannot read the option", &e)))
+}
+
+/// setsockopt(2) for a mapped descriptor. None: it is not mapped.
+pub fn set_mapped_option(sd: RawFd, level: i32, option: i32, value: &[u8]) -> Option<Result<()>> {
+    let done = table::find_mapped(sd)?.duplicate.set_option(level, option, value);
+    Some(done.map_err(|e| errors::system("cannot set the option", &e)))
+}
+
+/// Says what a session is doing, for reports of the component status protocol: up to 127 bytes of text, the rest is cut.
+/// No reports are sent yet.
+///
+/// Errors: ENOTCONN (no such session).
+pub fn set_status(sd: RawFd, session: u32, text: &str) -> Result<()> {
+    let socket = table::find(sd)?;
+    socket.told(Call::SetStatus, transfer::set_status(&socket, session, text))
+}
+
+/// What was said.
+///
+/// Errors: ENOTCONN (no such session).
+pub fn status(sd: RawFd, session: u32) -> Result<String> {
+    transfer::status(&*table::find(sd)?, session)
 }
 
 /// Sends a message. Returns when it is written, or, with `Wait::No`, taken.
@@ -482,14 +636,16 @@ pub fn close(sd: RawFd) -> Result<()> {
 /// session), EMSGSIZE, EINVAL (options), ECOMM (`Kind::Stream`: earlier messages did not get there; told once, this one was
 /// not taken), EBADF, EINTR.
 pub fn send(sd: RawFd, message: &[u8], how: &Outgoing, wait: Wait) -> Result<usize> {
-    transfer::send(&*table::find(sd)?, message, how, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::Send, transfer::send(&socket, message, how, wait))
 }
 
 /// Gives a session's user a cookie, which it brings along to the next element should this one fail.
 ///
 /// Errors: as [`send`]; EOPNOTSUPP if the session has no control channel.
 pub fn send_cookie(sd: RawFd, cookie: &[u8], session: u32, wait: Wait) -> Result<usize> {
-    transfer::send_cookie(&*table::find(sd)?, cookie, session, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::SendCookie, transfer::send_cookie(&socket, cookie, session, wait))
 }
 
 /// Receives what comes next. Messages longer than the buffer come in pieces, the last with `end_of_record`. `full`: where the transport
@@ -507,7 +663,8 @@ pub fn receive(sd: RawFd, buffer: &mut [u8], full: bool, wait: Wait) -> Result<I
 ///
 /// Errors: as [`connect`]; ENOTCONN if there is no session. It can be tried again.
 pub fn force_failover(sd: RawFd, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
-    user::force_failover(&*table::find(sd)?, report, max_age, wait)
+    let socket = table::find(sd)?;
+    socket.told(Call::FailOver, user::force_failover(&socket, report, max_age, wait))
 }
 
 /// Whether the session holds a cookie.
@@ -642,10 +799,14 @@ pub fn set_socket_options(sd: RawFd, options: &SocketOptions) -> Result<()> {
     socket.with(|inner: &mut Inner, now| {
         inner.options = options.clone();
         match &mut inner.role {
-            Role::User(user) => user.line.machine.configure(options.session.clone()),
+            Role::User(user) => {
+                user.line.machine.configure(options.session.clone());
+                user.line.path = Some(options.path.clone());
+            }
             Role::Accepted(accepted) => accepted.line.machine.configure(options.session.clone()),
             Role::Element(element) => element.reconsider(),
-            Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {}
+            Role::Dispatch(line) => line.path = Some(options.path.clone()),
+            Role::Fresh | Role::Watch(_) | Role::Closed => {}
         }
         socket.service(inner, now);
         Ok(())

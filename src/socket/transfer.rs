@@ -5,6 +5,7 @@ use super::line::Line;
 use super::signal::Mail;
 use super::{Incoming, Notification, Outgoing, Result, Wait, dispatch, element, errors, user};
 use crate::machine::UserChannel;
+use crate::runtime;
 use crate::session::{SendOptions, SendRefused, Session};
 use crate::types::{PeId, PoolHandle, Time};
 use std::time::Duration;
@@ -14,10 +15,7 @@ const LONG: Duration = Duration::from_secs(u64::MAX / 4);
 
 /// Receives what comes next.
 pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming> {
-    let wait = match wait {
-        Wait::Default => socket.with(|inner, _| Ok(inner.options.receive_wait))?,
-        Wait::No | Wait::For(_) | Wait::Forever => wait,
-    };
+    let wait = bounded_by(wait, socket.with(|inner, _| Ok(inner.options.receive_wait))?);
     let deadline = Socket::deadline(wait, LONG);
     let got = socket.until(Goal::Readable, deadline, &mut |inner, now| {
         socket.service(inner, now);
@@ -38,7 +36,7 @@ pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait
             return Ok(Some(incoming));
         }
         match &inner.role {
-            Role::User(user) => user.standing(socket.kind, socket.number()),
+            Role::User(user) => user.standing(socket),
             Role::Fresh
             | Role::Element(_)
             | Role::Accepted(_)
@@ -48,6 +46,57 @@ pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait
         }
     })?;
     got.ok_or_else(|| errors::would_block("nothing came"))
+}
+
+/// Receives user data, and what else a program that reads is to see.
+pub(super) fn read(socket: &Socket, buffer: &mut [u8], wait: Wait) -> Result<Incoming> {
+    let options = socket.with(|inner, _| Ok(inner.options.clone()))?;
+    let wait = bounded_by(wait, options.receive_wait);
+    let until = Socket::deadline(wait, LONG);
+    loop {
+        let rest = until.map_or(Wait::Forever, |at| Wait::For(at.since(runtime::now())));
+        let got = receive(socket, buffer, false, rest)?;
+        if !socket.context.semantics().read_gives_data_only {
+            return Ok(got);
+        }
+        match got {
+            Incoming::Data { .. } | Incoming::End => return Ok(got),
+            Incoming::Notification(Notification::FailoverNecessary { .. })
+                if !options.session.automatic_failover =>
+            {
+                return Err(errors::send(socket.number(), SendRefused::FailedOver));
+            }
+            Incoming::Notification(_) | Incoming::CookieEcho { .. } | Incoming::Undelivered { .. } => {}
+        }
+    }
+}
+
+/// The wait that is meant by the default.
+fn bounded_by(wait: Wait, default: Wait) -> Wait {
+    match wait {
+        Wait::Default => default,
+        Wait::No | Wait::For(_) | Wait::Forever => wait,
+    }
+}
+
+/// The longest text of a status.
+const STATUS: usize = 127;
+
+/// Keeps what a session is doing.
+pub(super) fn set_status(socket: &Socket, session: u32, text: &str) -> Result<()> {
+    let mut end = text.len().min(STATUS);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    socket.with(|inner, _| {
+        line(socket, inner, session)?.status = text.get(..end).unwrap_or_default().to_owned();
+        Ok(())
+    })
+}
+
+/// What was said of it last.
+pub(super) fn status(socket: &Socket, session: u32) -> Result<String> {
+    socket.with(|inner, _| Ok(line(socket, inner, session)?.status.clone()))
 }
 
 /// Sends a message.
@@ -91,7 +140,7 @@ fn post(
     if handle.as_bytes().len() > limit {
         return Err(errors::handle_too_long(handle, limit));
     }
-    let wait = bounded(socket, wait)?;
+    let wait = bounded_by(wait, socket.with(|inner, _| Ok(inner.options.send_wait))?);
     let mut taken = false;
     let done = socket.until(Goal::Room, Socket::deadline(wait, LONG), &mut |inner, now| {
         socket.service(inner, now);
@@ -112,14 +161,6 @@ fn post(
         Ok((line.has_room() || wait == Wait::No).then_some(()))
     });
     finished(done, taken, message.len())
-}
-
-/// The wait that is meant by the default.
-fn bounded(socket: &Socket, wait: Wait) -> Result<Wait> {
-    match wait {
-        Wait::Default => socket.with(|inner, _| Ok(inner.options.send_wait)),
-        Wait::No | Wait::For(_) | Wait::Forever => Ok(wait),
-    }
 }
 
 fn finished(done: Result<Option<()>>, taken: bool, size: usize) -> Result<usize> {
@@ -148,7 +189,7 @@ fn push(
     end: bool,
     give: &mut Give<'_>,
 ) -> Result<usize> {
-    let wait = bounded(socket, wait)?;
+    let wait = bounded_by(wait, socket.with(|inner, _| Ok(inner.options.send_wait))?);
     let deadline = Socket::deadline(wait, LONG);
     let mut taken = false;
     let done = socket.until(Goal::Room, deadline, &mut |inner, now| {
@@ -184,8 +225,11 @@ fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a m
     let sd = socket.number();
     match &mut inner.role {
         Role::User(user) => {
+            if user.is_nowhere() {
+                return Err(errors::send(sd, SendRefused::FailedOver));
+            }
             if !user.is_connected() {
-                user.standing(socket.kind, sd)?;
+                user.standing(socket)?;
             }
             if session <= user::SESSION { Ok(&mut user.line) } else { Err(errors::no_session(sd, session)) }
         }

@@ -3,8 +3,9 @@
 use super::call::{Goal, Inner, Role, Socket};
 use super::inbox::Item;
 use super::line::Line;
+use super::semantics::hidden;
 use super::signal::{Attention, Mail};
-use super::{Error, Failover, Kind, Notification, Result, Wait, errors};
+use super::{Error, Failover, Incoming, Kind, Notification, Result, Wait, errors};
 use crate::endpoint::{Query, RequestFailure, Resolution};
 use crate::machine::LinkFailure;
 use crate::runtime;
@@ -34,6 +35,8 @@ pub(super) struct User {
     give_up: Time,
     /// The first search is over without success.
     hopeless: bool,
+    /// That the first search has failed was not told to the application, which believes to have a session.
+    untold: bool,
     /// A failover has succeeded since the application asked for one.
     moved: bool,
     /// What was last heard of the pool: a forked child has nobody to ask.
@@ -56,17 +59,30 @@ impl User {
     }
 
     /// What a receiving call finds when nothing waits to be received.
-    pub(super) fn standing(&self, kind: Kind, sd: i32) -> Result<Option<super::Incoming>> {
-        match (self.line.machine.state(), kind) {
-            (State::Failed, Kind::SeqPacket) => {
+    pub(super) fn standing(&self, socket: &Socket) -> Result<Option<Incoming>> {
+        let failed = match self.line.machine.state() {
+            State::Failed => true,
+            State::Connecting => self.untold && self.hopeless,
+            State::Connected | State::FailingOver | State::Ended => false,
+        };
+        match (self.line.machine.state(), socket.kind) {
+            (_, Kind::SeqPacket) if failed => {
                 let has_cookie = self.line.machine.has_cookie();
                 let necessary = Notification::FailoverNecessary { session: SESSION, has_cookie };
-                Ok(Some(super::Incoming::Notification(necessary)))
+                Ok(Some(Incoming::Notification(necessary)))
             }
-            (State::Failed, Kind::Stream) => Err(errors::element_lost(sd)),
+            (_, Kind::Stream) if failed => match socket.context.semantics().stream_loss_is_error {
+                true => Err(errors::element_lost(socket.number())),
+                false => Ok(Some(Incoming::End)),
+            },
             (State::Connecting, _) => self.failure.clone().filter(|_| self.hopeless).map_or(Ok(None), Err),
-            (State::Connected | State::FailingOver | State::Ended, _) => Ok(None),
+            (State::Failed | State::Connected | State::FailingOver | State::Ended, _) => Ok(None),
         }
+    }
+
+    /// Whether the application has to move the session on, though it was never told that it could not be connected.
+    pub(super) fn is_nowhere(&self) -> bool {
+        !self.connected && self.untold && self.hopeless
     }
 
     pub(super) fn handle(&self) -> &PoolHandle {
@@ -121,15 +137,18 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
         }
         let config = inner.options.session.clone();
         let session = Session::user(now, config, limits.clone(), seed, handle.clone(), None);
+        let mut line = Line::new(session, 1);
+        line.path = Some(inner.options.path.clone());
         inner.inbox = super::inbox::Inbox::default();
         inner.role = Role::User(Box::new(User {
-            line: Line::new(session, 1),
+            line,
             handle: handle.clone(),
             connected: false,
             element: None,
             failure: None,
             give_up: now + call_timeout,
             hopeless: false,
+            untold: false,
             moved: false,
             known: None,
             max_age: Some(max_age),
@@ -159,7 +178,15 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
         Err(e) => e,
     };
     if !socket.context.semantics().failures_are_told {
-        return Ok(());
+        log::warn!("{}; the program is told that it has to fail over", failed.what);
+        return socket.with(|inner, _| {
+            if let Role::User(user) = &mut inner.role {
+                user.untold = true;
+                user.hopeless = true;
+                user.failure = Some(failed);
+            }
+            Ok(())
+        });
     }
     // As it was before, so that the application can try again.
     let _ = socket.with(|inner, _| {
@@ -173,16 +200,25 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
 
 /// Moves the session on to another element.
 pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
+    match move_on(socket, report, max_age, wait) {
+        // That there is no such pool any more is the only failure of which a program may not be told.
+        Err(e) if e.errno == libc::ENOENT => hidden(socket.context.semantics(), Err(e), ()),
+        other => other,
+    }
+}
+
+fn move_on(socket: &Socket, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
     let deadline = Socket::deadline(wait, socket.call_timeout()?);
     socket.with(|inner, now| {
         // The old element's last words are read first: its last cookie counts.
         socket.service(inner, now);
         let mut last_words = Vec::new();
         match &mut inner.role {
-            Role::User(user) if user.connected && user.line.machine.state() != State::Ended => {
+            Role::User(user) if user.untold && !user.connected => {}
+            Role::User(user) if user.line.machine.state() != State::Ended && user.connected => {
                 user.line.drain(now, socket.context.limits(), &socket.signal, &mut last_words);
             }
-            Role::User(user) if !user.connected => {
+            Role::User(user) if !user.connected && !user.untold => {
                 return Err(user
                     .failure
                     .clone()
@@ -209,6 +245,8 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
         if let Role::User(user) = &mut inner.role {
             user.failure = None;
             user.moved = false;
+            user.hopeless = false;
+            user.give_up = deadline.unwrap_or(Time::NEVER);
             user.patience = deadline;
             user.line.machine.fail_over(now, report, max_age);
         }
@@ -220,6 +258,7 @@ pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, w
         match (user.moved, user.line.machine.state(), user.failure.clone()) {
             (true, _, _) => Ok(Some(())),
             (false, State::Failed | State::Ended, Some(e)) => Err(e),
+            (false, State::Connecting, Some(e)) if user.hopeless => Err(e),
             (false, State::Ended, None) => {
                 Err(errors::send(socket.number(), crate::session::SendRefused::Ended))
             }
@@ -338,6 +377,15 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
         }
         Event::Connected { element, .. } => {
             user.connected = true;
+            if std::mem::take(&mut user.untold) {
+                // What connecting should have done, a failover has.
+                user.moved = true;
+                user.failure = None;
+                if seqpacket {
+                    let complete = Notification::FailoverComplete { session: SESSION, has_cookie: false };
+                    inner.inbox.notify(complete);
+                }
+            }
             user.element = element;
             user.watching = true;
             socket.signal.attend(element.map_or(Attention::Never, Attention::Loss));

@@ -271,7 +271,7 @@ impl Session {
             let why = (why != LinkFailure::Closed).then_some(why);
             return self.end(why);
         };
-        if why == LinkFailure::Closed {
+        if why == LinkFailure::Closed && self.config.orderly_end_is_final {
             return self.end(None);
         }
         self.counters.links_lost += 1;
@@ -279,7 +279,8 @@ impl Session {
         user.candidates.suspect(id);
         self.events.push_back(Event::FailoverNecessary);
         let mut reported = BTreeSet::new();
-        if tells_unreachable(why) {
+        // Who ends in order is there.
+        if why != LinkFailure::Closed && tells_unreachable(why) {
             self.report(id);
             reported.insert(id);
         }

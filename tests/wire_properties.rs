@@ -8,7 +8,8 @@ use asap::types::{
     RegistrationLife, ServerId, TransportAddress, TransportUse,
 };
 use asap::wire::{
-    AsapMessage, Dialect, EnrpHeader, EnrpMessage, KeepAlive, Registration, ServerInformation, UpdateAction,
+    AsapMessage, Dialect, EnrpHeader, EnrpMessage, Introduction, KeepAlive, Registration, ServerInformation,
+    UpdateAction, Versioned,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -16,6 +17,7 @@ use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Counts what the current thread has allocated.
 struct Counting;
@@ -114,7 +116,8 @@ fn life(dialect: Dialect) -> impl Strategy<Value = RegistrationLife> {
 }
 
 fn capabilities() -> impl Strategy<Value = Option<Capabilities>> {
-    of(any::<u32>().prop_map(Capabilities))
+    // The highest bit is for registrars among themselves.
+    of((0..1u32 << 31).prop_map(Capabilities))
 }
 
 prop_compose! {
@@ -206,25 +209,31 @@ fn enrp_message(dialect: Dialect) -> impl Strategy<Value = EnrpMessage> {
             .prop_map(|(server, transport)| ServerInformation { server, transport })
     };
     let action = prop_oneof![Just(UpdateAction::AddPe), Just(UpdateAction::DelPe)];
+    let introduction = (any::<u32>(), any::<u32>(), any::<u64>(), of(any::<u64>())).prop_map(
+        |(capabilities, heartbeat, incarnation, digest)| Introduction {
+            capabilities: Capabilities(capabilities),
+            heartbeat: Duration::from_millis(heartbeat.into()),
+            incarnation,
+            digest,
+        },
+    );
+    let versioned =
+        || (element(dialect), of(any::<u64>())).prop_map(|(element, version)| Versioned { element, version });
     prop_oneof![
-        (any::<bool>(), header(), of(any::<u16>().prop_map(PeChecksum)), capabilities(), of(information()))
-            .prop_map(|(reply_required, header, checksum, capabilities, server)| EnrpMessage::Presence {
+        (any::<bool>(), header(), of(any::<u16>().prop_map(PeChecksum)), of(introduction), of(information()))
+            .prop_map(|(reply_required, header, checksum, introduction, server)| EnrpMessage::Presence {
                 reply_required,
                 header,
                 checksum,
-                capabilities,
+                introduction,
                 server
             }),
         (any::<bool>(), header())
             .prop_map(|(owned_only, header)| EnrpMessage::HandleTableRequest { owned_only, header }),
-        (any::<bool>(), any::<bool>(), header(), vec((handle(), vec(element(dialect), 1..4)), 0..4))
-            .prop_map(|(more, reject, header, pools)| EnrpMessage::HandleTableResponse {
-                more,
-                reject,
-                header,
-                pools
-            }),
-        (any::<bool>(), header(), action, handle(), element(dialect)).prop_map(
+        (any::<bool>(), any::<bool>(), header(), vec((handle(), vec(versioned(), 1..4)), 0..4)).prop_map(
+            |(more, reject, header, pools)| EnrpMessage::HandleTableResponse { more, reject, header, pools }
+        ),
+        (any::<bool>(), header(), action, handle(), versioned()).prop_map(
             |(takeover_suggested, header, action, handle, element)| EnrpMessage::HandleUpdate {
                 takeover_suggested,
                 header,

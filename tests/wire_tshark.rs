@@ -8,8 +8,8 @@ use asap::types::{
     RegistrationLife, ServerId, TransportAddress, TransportUse,
 };
 use asap::wire::{
-    self, AsapMessage, Dialect, EnrpHeader, EnrpMessage, KeepAlive, Registration, ServerInformation,
-    UpdateAction,
+    self, AsapMessage, Dialect, EnrpHeader, EnrpMessage, Introduction, KeepAlive, Registration,
+    ServerInformation, UpdateAction, Versioned,
 };
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -296,7 +296,9 @@ fn asap_messages(capabilities: Option<Capabilities>) -> Vec<AsapMessage> {
 fn enrp_messages(capabilities: Option<Capabilities>) -> Vec<EnrpMessage> {
     let header = EnrpHeader { sender: ServerId::new(1), receiver: ServerId::new(2) };
     let target = ServerId::new(3);
-    let elements = elements(capabilities);
+    let version = capabilities.map(|_| 5);
+    let versioned = |element| Versioned { element, version };
+    let elements: Vec<Versioned> = elements(capabilities).into_iter().map(versioned).collect();
     let servers = vec![
         ServerInformation { server: ServerId::new(1), transport: sctp(9901, TransportUse::DataOnly) },
         ServerInformation { server: ServerId::new(2), transport: tcp(9901) },
@@ -306,7 +308,12 @@ fn enrp_messages(capabilities: Option<Capabilities>) -> Vec<EnrpMessage> {
             reply_required: true,
             header,
             checksum: Some(PeChecksum(0x16ae)),
-            capabilities,
+            introduction: capabilities.map(|capabilities| Introduction {
+                capabilities,
+                heartbeat: std::time::Duration::from_millis(200),
+                incarnation: 7,
+                digest: Some(8),
+            }),
             server: capabilities.map(|_| servers[0].clone()),
         },
         EnrpMessage::HandleTableRequest { owned_only: true, header },

@@ -41,7 +41,7 @@ pub struct Entry {
     pub expires: Option<Time>,
     /// ASAP_ENDPOINT_UNREACHABLE messages about it since its last sign of life.
     pub bad_reports: u32,
-    /// Reserved for ENRP: orders changes of the element beyond RFC 5353.
+    /// Orders the changes of the element among registrars (docs/enrp-extensions.md section 3).
     pub version: u64,
 }
 
@@ -129,7 +129,11 @@ pub struct Handlespace {
     expiries: BTreeSet<(Time, u32, u32)>,
     /// Slots selected last; kept for its capacity.
     selected: Vec<u32>,
+    digest: Digest,
 }
+
+/// What the digest of an element is: told by the owner of a handlespace, which itself knows no encoding.
+pub type Digest = fn(&PoolHandle, &PoolElement, u64) -> u64;
 
 impl Handlespace {
     /// An empty handlespace with room for so many pools, elements per pool, and elements.
@@ -145,7 +149,13 @@ impl Handlespace {
             owners: Owners::default(),
             expiries: BTreeSet::new(),
             selected: Vec::new(),
+            digest: |_, _, _| 0,
         }
+    }
+
+    /// The same with this digest of an element, of its handle, itself and its version.
+    pub fn digesting(self, digest: Digest) -> Handlespace {
+        Handlespace { digest, ..self }
     }
 
     /// Adds an element to its pool, making the pool if needed, or replaces it (RFC 5352 3.1 rules 1-3).
@@ -160,28 +170,44 @@ impl Handlespace {
         registrant: Option<Registrant>,
     ) -> Result<Inserted, Misfit> {
         let expires = element.life.duration().map(|life| now + life);
+        let version = self.entry(handle, element.id).map_or(0, |entry| entry.version);
+        self.enter(handle, Entry { element, registrant, expires, bad_reports: 0, version })
+    }
+
+    /// The same for an element learnt from another registrar: its version comes with it, and its life is its home's to
+    /// watch. Who registered it here stays noted.
+    pub fn learn(
+        &mut self,
+        handle: &PoolHandle,
+        element: PoolElement,
+        version: u64,
+    ) -> Result<Inserted, Misfit> {
+        let registrant = self.entry(handle, element.id).and_then(|entry| entry.registrant.clone());
+        self.enter(handle, Entry { element, registrant, expires: None, bad_reports: 0, version })
+    }
+
+    fn enter(&mut self, handle: &PoolHandle, entry: Entry) -> Result<Inserted, Misfit> {
         let Some(index) = self.handles.get(handle).copied() else {
             if self.handles.len() >= self.max_pools || !self.has_room(0) {
                 return Err(Misfit::Full);
             }
-            let index = self.add_pool(handle, PoolTraits::of(&element));
-            self.add_element(index, Entry { element, registrant, expires, bad_reports: 0, version: 0 });
+            let index = self.add_pool(handle, PoolTraits::of(&entry.element));
+            self.add_element(index, entry);
             return Ok(Inserted::NewPool);
         };
         let Some(pool) = self.pool(index) else { return Err(Misfit::Full) };
-        pool.check(&element)?;
-        let Some(slot) = pool.slot_of(element.id) else {
+        pool.check(&entry.element)?;
+        let Some(slot) = pool.slot_of(entry.element.id) else {
             if !self.has_room(pool.len()) {
                 return Err(Misfit::Full);
             }
-            self.add_element(index, Entry { element, registrant, expires, bad_reports: 0, version: 0 });
+            self.add_element(index, entry);
             return Ok(Inserted::NewElement);
         };
         let Some(before) = self.take(index, slot) else { return Err(Misfit::Full) };
-        let changed = before.element != element;
+        let changed = before.element != entry.element;
         let previous_home = before.element.home;
-        let version = before.version;
-        self.put(index, slot, Entry { element, registrant, expires, bad_reports: 0, version });
+        self.put(index, slot, entry);
         Ok(Inserted::Replaced { previous_home, changed })
     }
 
@@ -213,23 +239,33 @@ impl Handlespace {
         else {
             return false;
         };
-        let before = *expires;
+        let before = (*expires, *version);
         change(&mut Note { registrant, expires, bad_reports, version });
-        let after = *expires;
-        self.reschedule(index, slot, before, after);
+        let after = (*expires, *version);
+        self.reschedule(index, slot, before.0, after.0);
+        if before.1 != after.1 {
+            self.redigest(index, slot);
+        }
         true
     }
 
     /// Changes the home of an element (takeover) and clears its mark. Says whether it is there.
     pub fn rehome(&mut self, handle: &PoolHandle, id: PeId, home: ServerId) -> bool {
         let Some((index, slot)) = self.find(handle, id) else { return false };
-        let Some(entry) = self.entry_mut(index, slot) else { return false };
-        let previous = entry.element.home.replace(home);
-        self.owners.leave(previous, handle, id);
-        let sweep = self.owners.join(Some(home), handle, id);
-        if let Some(kept) = self.pool_mut(index).and_then(|pool| pool.slot_mut(slot)) {
-            kept.sweep = sweep;
-        }
+        let Some(entry) = self.take(index, slot) else { return false };
+        let element = PoolElement { home: Some(home), ..entry.element };
+        self.put(index, slot, Entry { element, ..entry });
+        true
+    }
+
+    /// Clears the mark of an element. Says whether it is there.
+    pub fn unmark(&mut self, handle: &PoolHandle, id: PeId) -> bool {
+        let Some((index, slot)) = self.find(handle, id) else { return false };
+        let Some(kept) = self.pools.get_mut(index as usize).and_then(|pool| pool.as_mut()?.slot_mut(slot))
+        else {
+            return false;
+        };
+        kept.sweep = kept.entry.element.home.map_or(0, |home| self.owners.sweep(home));
         true
     }
 
@@ -295,20 +331,28 @@ impl Handlespace {
         self.owners.checksum(owner, view)
     }
 
+    /// The digest over the elements `owner` owns: the sum of theirs.
+    pub fn digest(&self, owner: ServerId) -> u64 {
+        self.owners.digest(owner)
+    }
+
+    /// Who owns elements.
+    pub fn owners(&self) -> impl Iterator<Item = ServerId> {
+        self.owners.ids()
+    }
+
     /// Marks every element of `owner` (RFC 5353 3.6.3); inserting or rehoming an element clears its mark.
     pub fn mark(&mut self, owner: ServerId) {
         self.owners.start_sweep(owner);
     }
 
-    /// The elements of `owner` still marked, in order of (handle, identifier). Looks at all there are.
+    /// The elements of `owner` still marked, in order of (handle, identifier).
     pub fn marked(&self, owner: ServerId) -> Vec<(PoolHandle, PeId)> {
         let sweep = self.owners.sweep(owner);
-        let is_marked = |slot: &pool::Slot| slot.entry.element.home == Some(owner) && slot.sweep != sweep;
-        let of_pool = |(handle, index)| {
-            let marked = self.pool(index)?.behind(None).filter(|(_, slot)| is_marked(slot));
-            Some(marked.map(move |(id, _)| (PoolHandle::clone(handle), id)))
+        let is_marked = |handle: &PoolHandle, id| {
+            self.slot(handle, id).is_some_and(|slot| slot.sweep != sweep).then(|| (handle.clone(), id))
         };
-        self.handles.iter().filter_map(|(handle, index)| of_pool((handle, *index))).flatten().collect()
+        self.owners.elements(owner, None).filter_map(|(handle, id)| is_marked(handle, id)).collect()
     }
 
     /// Elements in order of (handle, identifier) behind `after`, those of `owner` only if given, as long as the sum
@@ -321,26 +365,24 @@ impl Handlespace {
         max_bytes: usize,
         size: impl Fn(&PoolHandle, &Entry, bool) -> usize,
     ) -> (Vec<(&PoolHandle, &Entry)>, bool) {
-        let mut page: Vec<(&PoolHandle, &Entry)> = Vec::new();
-        let mut bytes = 0usize;
-        let start = after.map_or(Bound::Unbounded, |(handle, _)| Bound::Included(handle));
-        for (handle, index) in self.handles.range::<PoolHandle, _>((start, Bound::Unbounded)) {
-            let Some(pool) = self.pool(*index) else { continue };
-            let behind = after.filter(|(last, _)| *last == handle).map(|(_, id)| id);
-            let mut starts_pool = true;
-            for (_, slot) in pool.behind(behind) {
-                if owner.is_some() && slot.entry.element.home != owner {
-                    continue;
-                }
-                bytes = bytes.saturating_add(size(handle, &slot.entry, starts_pool));
-                if bytes > max_bytes && !page.is_empty() {
-                    return (page, true);
-                }
-                page.push((handle, &slot.entry));
-                starts_pool = false;
+        let after = after.map(|(handle, id)| (handle.clone(), id));
+        match owner {
+            Some(owner) => {
+                let owned = self.owners.elements(owner, after);
+                let entries = owned.filter_map(|(handle, id)| Some((handle, &self.slot(handle, id)?.entry)));
+                fill_page(entries, max_bytes, size)
+            }
+            None => {
+                let start = after.as_ref().map_or(Bound::Unbounded, |(handle, _)| Bound::Included(handle));
+                let pools = self.handles.range::<PoolHandle, _>((start, Bound::Unbounded));
+                let entries = pools.flat_map(|(handle, index)| {
+                    let behind = after.as_ref().filter(|(last, _)| last == handle).map(|(_, id)| *id);
+                    let slots = self.pool(*index).into_iter().flat_map(move |pool| pool.behind(behind));
+                    slots.map(move |(_, slot)| (handle, &slot.entry))
+                });
+                fill_page(entries, max_bytes, size)
             }
         }
-        (page, false)
     }
 
     fn has_room(&self, elements_in_pool: usize) -> bool {
@@ -353,6 +395,21 @@ impl Handlespace {
 
     fn pool_mut(&mut self, index: u32) -> Option<&mut Pool> {
         self.pools.get_mut(index as usize)?.as_mut()
+    }
+
+    fn slot(&self, handle: &PoolHandle, id: PeId) -> Option<&pool::Slot> {
+        let (index, slot) = self.find(handle, id)?;
+        self.pool(index)?.slot(slot)
+    }
+
+    /// The version of an element has changed.
+    fn redigest(&mut self, index: u32, slot: u32) {
+        let Some(Some(pool)) = self.pools.get_mut(index as usize) else { return };
+        let handle = pool.handle.clone();
+        let Some(kept) = pool.slot_mut(slot) else { return };
+        let digest = (self.digest)(&handle, &kept.entry.element, kept.entry.version);
+        let before = std::mem::replace(&mut kept.digest, digest);
+        self.owners.redigest(kept.entry.element.home, before, digest);
     }
 
     fn entry_mut(&mut self, index: u32, slot: u32) -> Option<&mut Entry> {
@@ -387,8 +444,9 @@ impl Handlespace {
     fn put(&mut self, index: u32, slot: u32, entry: Entry) {
         let expires = entry.expires;
         if let Some(Some(pool)) = self.pools.get_mut(index as usize) {
-            let sweep = self.owners.join(entry.element.home, &pool.handle, entry.element.id);
-            pool.fill(slot, entry, sweep);
+            let digest = (self.digest)(&pool.handle, &entry.element, entry.version);
+            let sweep = self.owners.join(entry.element.home, &pool.handle, entry.element.id, digest);
+            pool.fill(slot, entry, sweep, digest);
         }
         self.reschedule(index, slot, None, expires);
     }
@@ -396,8 +454,8 @@ impl Handlespace {
     /// Empties a slot, which stays reserved, and strikes it off where it was counted.
     fn take(&mut self, index: u32, slot: u32) -> Option<Entry> {
         let pool = self.pools.get_mut(index as usize)?.as_mut()?;
-        let entry = pool.empty(slot)?;
-        self.owners.leave(entry.element.home, &pool.handle, entry.element.id);
+        let pool::Slot { entry, digest, .. } = pool.empty(slot)?;
+        self.owners.leave(entry.element.home, &pool.handle, entry.element.id, digest);
         self.reschedule(index, slot, entry.expires, None);
         Some(entry)
     }
@@ -413,6 +471,24 @@ impl Handlespace {
             self.expiries.insert((at, index, slot));
         }
     }
+}
+
+fn fill_page<'a>(
+    entries: impl Iterator<Item = (&'a PoolHandle, &'a Entry)>,
+    max_bytes: usize,
+    size: impl Fn(&PoolHandle, &Entry, bool) -> usize,
+) -> (Vec<(&'a PoolHandle, &'a Entry)>, bool) {
+    let mut page: Vec<(&PoolHandle, &Entry)> = Vec::new();
+    let mut bytes = 0usize;
+    for (handle, entry) in entries {
+        let starts_pool = page.last().is_none_or(|(last, _)| *last != handle);
+        bytes = bytes.saturating_add(size(handle, entry, starts_pool));
+        if bytes > max_bytes && !page.is_empty() {
+            return (page, true);
+        }
+        page.push((handle, entry));
+    }
+    (page, false)
 }
 
 /// What [`Handlespace::note`] lets its caller change.

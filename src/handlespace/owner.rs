@@ -1,4 +1,4 @@
-//! Who owns how many elements, their checksums (RFC 5353 3.6.2) and sweeps (3.6.3).
+//! Who owns which elements, their checksums (RFC 5353 3.6.2), digests and sweeps (3.6.3).
 //!
 //! A checksum is kept as the plain sum of the elements' 16-bit words and folded when asked for: adding and
 //! subtracting are then exact, where a folded sum would no longer tell "nothing" (0xffff) from a sum that happens to
@@ -9,7 +9,8 @@
 
 use super::View;
 use crate::types::{PeChecksum, PeId, PoolHandle, ServerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 #[derive(Debug, Default)]
 pub(super) struct Owners(BTreeMap<ServerId, Owner>);
@@ -19,32 +20,88 @@ struct Owner {
     count: usize,
     /// The sum of the words for each view. 2^32 elements of the longest handles fit.
     sums: [u64; View::ALL.len()],
+    /// The sum of the elements' digests.
+    digest: u64,
     sweep: u64,
+    elements: BTreeMap<PoolHandle, BTreeSet<PeId>>,
 }
 
 impl Owners {
     /// Counts an element as its owner's; gives the owner's present sweep.
-    pub(super) fn join(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId) -> u64 {
+    pub(super) fn join(
+        &mut self,
+        owner: Option<ServerId>,
+        handle: &PoolHandle,
+        id: PeId,
+        digest: u64,
+    ) -> u64 {
         let Some(id_of_owner) = owner else { return 0 };
         let owner = self.0.entry(id_of_owner).or_default();
         owner.count += 1;
         for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
             *sum += view.words(handle, id);
         }
+        owner.digest = owner.digest.wrapping_add(digest);
+        match owner.elements.get_mut(handle) {
+            Some(ids) => {
+                ids.insert(id);
+            }
+            None => {
+                owner.elements.insert(handle.clone(), BTreeSet::from([id]));
+            }
+        }
         owner.sweep
     }
 
     /// Takes back what [`Owners::join`] did.
-    pub(super) fn leave(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId) {
+    pub(super) fn leave(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId, digest: u64) {
         let Some(id_of_owner) = owner else { return };
         let Some(owner) = self.0.get_mut(&id_of_owner) else { return };
         owner.count -= 1;
         for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
             *sum -= view.words(handle, id);
         }
+        owner.digest = owner.digest.wrapping_sub(digest);
+        if let Some(ids) = owner.elements.get_mut(handle) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                owner.elements.remove(handle);
+            }
+        }
         if owner.count == 0 {
             self.0.remove(&id_of_owner);
         }
+    }
+
+    /// An element of this owner has another digest.
+    pub(super) fn redigest(&mut self, owner: Option<ServerId>, before: u64, after: u64) {
+        if let Some(owner) = owner.and_then(|owner| self.0.get_mut(&owner)) {
+            owner.digest = owner.digest.wrapping_sub(before).wrapping_add(after);
+        }
+    }
+
+    pub(super) fn digest(&self, owner: ServerId) -> u64 {
+        self.0.get(&owner).map_or(0, |owner| owner.digest)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ServerId> {
+        self.0.keys().copied()
+    }
+
+    /// The elements of an owner in order of (handle, identifier) behind `after`.
+    pub(super) fn elements(
+        &self,
+        owner: ServerId,
+        after: Option<(PoolHandle, PeId)>,
+    ) -> impl Iterator<Item = (&PoolHandle, PeId)> {
+        let start = after.as_ref().map_or(Bound::Unbounded, |(handle, _)| Bound::Included(handle));
+        let pools =
+            self.0.get(&owner).map(|owner| owner.elements.range::<PoolHandle, _>((start, Bound::Unbounded)));
+        pools.into_iter().flatten().flat_map(move |(handle, ids)| {
+            let behind = after.as_ref().filter(|(last, _)| last == handle).map(|(_, id)| *id);
+            let start = behind.map_or(Bound::Unbounded, Bound::Excluded);
+            ids.range((start, Bound::Unbounded)).map(move |id| (handle, *id))
+        })
     }
 
     pub(super) fn count(&self, owner: ServerId) -> usize {

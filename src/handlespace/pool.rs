@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) entry: Entry,
     /// The number of its owner's sweep in which it was last seen (see `owner`).
     pub(super) sweep: u64,
+    /// What it adds to its owner's digest.
+    pub(super) digest: u64,
 }
 
 impl Pool {
@@ -90,16 +92,16 @@ impl Pool {
     }
 
     /// Fills a reserved slot.
-    pub(super) fn fill(&mut self, slot: u32, entry: Entry, sweep: u64) {
+    pub(super) fn fill(&mut self, slot: u32, entry: Entry, sweep: u64, digest: u64) {
         self.selector.set(slot, &entry.element.policy);
         if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(Box::new(Slot { entry, sweep }));
+            *place = Some(Box::new(Slot { entry, sweep, digest }));
         }
     }
 
     /// Empties a slot; until it is filled again or released the selector remembers its element's turn.
-    pub(super) fn empty(&mut self, slot: u32) -> Option<Entry> {
-        Some(self.slots.get_mut(slot as usize)?.take()?.entry)
+    pub(super) fn empty(&mut self, slot: u32) -> Option<Slot> {
+        Some(*self.slots.get_mut(slot as usize)?.take()?)
     }
 
     pub(super) fn select(

@@ -202,5 +202,6 @@ counters! {
     registrations, reregistrations, refusals, deregistrations, deregistrations_refused, resolutions,
     unknown_pools, subscriptions_refused, updates_pushed, keep_alives_sent, keep_alive_acks, probes,
     reports, expired, unreachable, reported, announcements, rejected_messages, errors_received,
-    links_refused, enrp_messages, enrp_ignored,
+    links_refused, enrp_messages, updates_told, updates_heard, updates_stale, updates_refused,
+    elements_lost, suspicions, accusations,
 }

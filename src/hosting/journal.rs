@@ -41,6 +41,7 @@ impl Journal {
                 self.rejected = now;
                 log::warn!("a message was not accepted: {why}{more}");
             }
+            Event::PeerSuspected { server } => log::warn!("registrar {server}: silent"),
             Event::PeerUp { server } => log::info!("registrar {server}: connected"),
             Event::PeerDown { to, why } => {
                 let address = to.addresses.as_slice().first().map(|ip| SocketAddr::new(*ip, to.port));

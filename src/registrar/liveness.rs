@@ -220,7 +220,9 @@ impl Registrar {
     /// reports from one machine about one registration the first counts.
     pub(super) fn on_endpoint_unreachable(&mut self, now: Time, link: LinkId, key: ElementKey) {
         self.out.counters.reports += 1;
-        if self.handlespace.entry(&key.0, key.1).is_none() {
+        // DEPARTS RFC 5352 3.5: of an element of another home nothing is concluded from here. That home asks it in turn, and
+        // from here it might be out of reach for reasons that are none of its home's.
+        if self.handlespace.entry(&key.0, key.1).is_none_or(|entry| entry.element.home != Some(self.id)) {
             return;
         }
         let machine = self.clients.find(link).and_then(|client| counted_address(&client.addresses));
@@ -249,6 +251,9 @@ impl Registrar {
                 }
             });
             let Some(entry) = self.handlespace.entry(&key.0, key.1) else { continue };
+            if entry.element.home != Some(self.id) {
+                continue;
+            }
             let patience = if entry.element.asap_transport.is_some() {
                 self.out.counters.probes += 1;
                 self.config.keep_alive_timeout.min(LOST_LINK_TIMEOUT)

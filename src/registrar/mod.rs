@@ -6,18 +6,23 @@
 //! * `resolution`: answers to users, and the changes told to those who asked for them (3.3, 2.2.5);
 //! * `liveness`: keep-alives, probes, reports, and elements whose link is lost (3.4, 3.5);
 //! * `announce`: being found (3.6);
-//! * `peers`: as much ENRP as keeps another registrar from taking this one for dead.
+//! * `links`: the links to other registrars, and where there may be one;
+//! * `peers`: the other registrars, whether they are there, and saying that this one is (RFC 5353 3.4);
+//! * `updates`: changes of elements told among registrars, and which of two claims holds (RFC 5353 3.3);
+//! * `takeover`: what becomes of the elements of a registrar that is silent (RFC 5353 3.5).
 //!
 //! This file holds what they share: the links' inputs in, effects and events out, and the one way in which an element
-//! is taken out. It does not share its handlespace with other registrars yet: what a peer asks of it is refused.
+//! is taken out.
 
 mod announce;
 mod clients;
+mod links;
 mod liveness;
 mod peers;
 mod registration;
 mod resolution;
 mod takeover;
+mod updates;
 
 #[cfg(test)]
 mod tests;
@@ -25,13 +30,14 @@ mod tests;
 pub use peers::{Peer, PeerState, Standing};
 
 use crate::config::{Limits, RegistrarConfig};
-use crate::handlespace::Handlespace;
+use crate::handlespace::{Entry, Handlespace};
 use crate::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
 use crate::timer::Timers;
 use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportAddress};
-use crate::wire::{AsapMessage, Decoded, Dialect, Registration, Rejected};
+use crate::wire::{self, AsapMessage, Decoded, Dialect, Registration, Rejected};
 use announce::Announcer;
 use clients::Clients;
+use links::Links;
 use liveness::Liveness;
 use peers::Peers;
 use resolution::Subscriptions;
@@ -89,12 +95,17 @@ pub enum Event {
         /// Its identifier, once it has told it.
         server: ServerId,
     },
-    /// The link to a configured registrar is lost, or could not be opened; it is tried again.
+    /// The link to another registrar is lost, or could not be opened; it is tried again and not told again.
     PeerDown {
         /// Where it was expected.
         to: Destination,
         /// Why.
         why: LinkFailure,
+    },
+    /// A registrar has been silent too long, or its last link is lost: it is asked for a sign of life.
+    PeerSuspected {
+        /// Its identifier.
+        server: ServerId,
     },
 }
 
@@ -129,8 +140,19 @@ pub struct Counters {
     pub links_refused: u64,
     /// ENRP messages received.
     pub enrp_messages: u64,
-    /// Among them those that ask for what this registrar does not do: updates and takeovers.
-    pub enrp_ignored: u64,
+    /// Handle updates sent, one a peer.
+    pub updates_told: u64,
+    pub updates_heard: u64,
+    /// Claims of peers about elements of which something newer was known.
+    pub updates_stale: u64,
+    /// Claims about elements that do not fit into their pools, or for which there is no room.
+    pub updates_refused: u64,
+    /// Elements of this registrar that came to have another home.
+    pub elements_lost: u64,
+    /// Peers asked for a sign of life because they were silent, or their link was lost.
+    pub suspicions: u64,
+    /// Among them those that did not answer.
+    pub accusations: u64,
 }
 
 /// Who and where a registrar is, and whom it knows from the start.
@@ -152,14 +174,20 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Registrar {
     id: ServerId,
+    /// Drawn at random when it started.
+    incarnation: u64,
     config: RegistrarConfig,
     limits: Limits,
     asap: Vec<TransportAddress>,
+    enrp: Vec<TransportAddress>,
     handlespace: Handlespace,
+    /// The highest version of an element seen anywhere.
+    latest_version: u64,
     clients: Clients,
     subscriptions: Subscriptions,
     liveness: Liveness,
     announcer: Announcer,
+    links: Links,
     peers: Peers,
     timers: Timers<Wake>,
     rng: Rng,
@@ -173,22 +201,27 @@ pub struct Registrar {
 impl Registrar {
     /// A registrar with an empty handlespace.
     pub fn new(config: RegistrarConfig, limits: Limits, seed: u64, setup: Setup) -> Registrar {
-        let Setup { id, asap, enrp: _, announce, peers } = setup;
+        let Setup { id, asap, enrp, announce, peers } = setup;
         let mut timers = Timers::default();
         if announce {
             timers.set(Wake::Announce, Time::ZERO);
         }
-        for index in 0..peers.len() {
-            timers.set(Wake::ConnectPeer(index), Time::ZERO);
+        let links = Links::new(peers, &config);
+        for target in links.targets() {
+            timers.set(Wake::ConnectPeer(target), Time::ZERO);
         }
         Registrar {
             id,
-            handlespace: Handlespace::new(limits.pools, limits.elements_per_pool, limits.elements),
+            incarnation: Rng::new(!seed).next_u64().max(1),
+            handlespace: Handlespace::new(limits.pools, limits.elements_per_pool, limits.elements)
+                .digesting(wire::digest_element),
+            latest_version: 0,
             clients: Clients::new(&limits),
             subscriptions: Subscriptions::default(),
             liveness: Liveness::new(config.keep_alives_per_second),
             announcer: Announcer::default(),
-            peers: Peers::new(peers),
+            links,
+            peers: Peers::default(),
             timers,
             rng: Rng::new(seed),
             out: Outbox::default(),
@@ -197,6 +230,7 @@ impl Registrar {
             config,
             limits,
             asap,
+            enrp,
         }
     }
     /// Its identifier.
@@ -215,9 +249,9 @@ impl Registrar {
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
-    /// The other registrars heard of, in order of identifier.
+    /// The other registrars known, in order of identifier.
     pub fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.known()
+        self.peers.list()
     }
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
@@ -227,12 +261,13 @@ impl Registrar {
     /// on but turn away who comes; its handlespace stays to be looked at.
     pub fn shutdown(&mut self, _now: Time) {
         self.closed = true;
-        for link in self.clients.drain().into_iter().chain(self.peers.drain()) {
+        for link in self.clients.drain().into_iter().chain(self.links.drain()) {
             self.out.close(link, false);
         }
         self.timers = Timers::default();
         self.liveness = Liveness::new(self.config.keep_alives_per_second);
         self.subscriptions = Subscriptions::default();
+        self.peers.clear();
     }
 }
 
@@ -249,8 +284,8 @@ impl Machine for Registrar {
         match input {
             Input::Incoming { link, protocol } => self.on_incoming(link, protocol),
             Input::LinkUp { link, kind, protocol: _, local, peer, identity } => {
-                if self.peers.has(link) {
-                    self.on_peer_up(now, link, kind, local);
+                if self.links.has(link) {
+                    self.on_peer_up(now, link, kind, local, peer);
                 } else if self.clients.up(link, kind, peer, identity) {
                     self.on_probe_link_up(link);
                 } else if self.clients.is_opening(link) {
@@ -259,7 +294,7 @@ impl Machine for Registrar {
                 }
             }
             Input::LinkDown { link, why } => {
-                if self.peers.has(link) {
+                if self.links.has(link) {
                     self.on_peer_down(now, link, why);
                 } else {
                     self.on_client_down(now, link);
@@ -270,6 +305,9 @@ impl Machine for Registrar {
             }
             Input::SendFailed { link, channel: _, message } => self.on_send_failed(now, link, &message),
             Input::Writable { .. } => {}
+            Input::Announce { protocol: Protocol::Enrp, from, bytes } => {
+                self.on_peer_announcement(now, from, bytes);
+            }
             Input::Announce { protocol: _, from: _, bytes } => self.on_announce(now, bytes),
             Input::Timeout => self.on_timeout(now),
         }
@@ -298,7 +336,7 @@ impl Registrar {
     fn on_incoming(&mut self, link: LinkId, protocol: Protocol) {
         let welcome = match protocol {
             Protocol::Asap => self.clients.open(link),
-            Protocol::Enrp => self.peers.accept(link),
+            Protocol::Enrp => self.links.accept(link),
             Protocol::Session | Protocol::Plain => false,
         };
         if !welcome {
@@ -397,7 +435,8 @@ impl Registrar {
                 Wake::Announce => self.announce(now),
                 Wake::PushChanges => self.push_changes(now),
                 Wake::Heartbeat => self.on_heartbeat(now),
-                Wake::ConnectPeer(index) => self.connect_peer(index),
+                Wake::ConnectPeer(target) => self.connect_peer(now, target),
+                Wake::Peer(server) => self.on_peer_timeout(now, server),
             }
         }
         self.on_liveness_timeout(now);
@@ -419,15 +458,11 @@ impl Registrar {
         self.timers.set(Wake::Announce, now + interval);
     }
 
-    /// Takes an element out: the one way in which any of them goes.
+    /// Takes an element out, and tells whom it concerns.
     fn remove(&mut self, now: Time, key: &ElementKey, why: Removal) {
         let (handle, element) = key;
-        let Some(entry) = self.handlespace.remove(handle, *element) else { return };
-        self.forget_liveness(key);
+        let Some(entry) = self.take_out(now, key) else { return };
         if let Some(link) = entry.registrant.and_then(|registrant| registrant.link) {
-            if let Some(client) = self.clients.find_mut(link) {
-                client.elements.remove(key);
-            }
             // RFC 5352 3.2 tells an element when its registration has run out. One of ours is also told that it was
             // taken for dead, so that it need not wait for its next re-registration to be found again.
             let told = match why {
@@ -444,7 +479,7 @@ impl Registrar {
                 self.send(link, &message);
             }
         }
-        self.on_pool_changed(now, handle);
+        self.tell_removed(handle, entry.element);
         let counters = &mut self.out.counters;
         match why {
             Removal::Deregistered => counters.deregistrations += 1,
@@ -453,6 +488,20 @@ impl Registrar {
             Removal::Reported => counters.reported += 1,
         }
         self.out.events.push_back(Event::Removed { handle: handle.clone(), element: *element, why });
+    }
+
+    /// The one way in which any element goes.
+    fn take_out(&mut self, now: Time, key: &ElementKey) -> Option<Entry> {
+        let (handle, element) = key;
+        let entry = self.handlespace.remove(handle, *element)?;
+        self.forget_liveness(key);
+        if let Some(link) = entry.registrant.as_ref().and_then(|registrant| registrant.link)
+            && let Some(client) = self.clients.find_mut(link)
+        {
+            client.elements.remove(key);
+        }
+        self.on_pool_changed(now, handle);
+        Some(entry)
     }
 
     /// Sends a message to an endpoint; false if it cannot be said in one message or the link is gone.
@@ -478,8 +527,10 @@ enum Wake {
     Announce,
     PushChanges,
     Heartbeat,
-    /// To the configured peer of this number.
-    ConnectPeer(usize),
+    /// To where a registrar may be (`links`).
+    ConnectPeer(u32),
+    /// A peer is silent, or has not answered.
+    Peer(ServerId),
 }
 
 /// What is to be done and told, until it is asked for.

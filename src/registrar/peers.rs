@@ -1,23 +1,32 @@
-//! As much of ENRP (RFC 5353) as keeps another registrar from taking this one for dead: links to and from peers, and
-//! ENRP_PRESENCE every PEER-HEARTBEAT-CYCLE and when a reply is required.
+//! The other registrars (RFC 5353 3.4): who they are, whether they are there, and saying that this one is.
 //!
-//! This registrar does not share its handlespace yet. It refuses to hand out its table and its list of peers (R = 1),
-//! as RFC 5353 3.2 lets a server do that is not ready, and leaves updates and takeovers to those they concern.
+//! Every heartbeat each peer gets an ENRP_PRESENCE. A peer that has not been heard for longer than its patience is asked
+//! for one; one that does not answer is accused, and `takeover` does the rest. The patience for a peer follows from how often
+//! it says it is there, or has been heard, so that a slow peer is not accused by a fast one. A lost link shortens all
+//! this to the time an answer may take. Who is heard directly is alive, whoever says otherwise.
+//!
+//! DEPARTS RFC 5353 3.4.3: an announcement on the multicast group is no sign of life. Anybody can send one, and a dead peer
+//! must not live on by them.
 
+use super::links::preferred;
 use super::{Event, Registrar, Wake};
 use crate::handlespace::View;
-use crate::machine::{Channel, Destination, Effect, LinkFailure, LinkId, LinkKind};
-use crate::types::{Addresses, Capabilities, ErrorCause, ServerId, Time, TransportAddress, TransportUse};
-use crate::wire::{Decoded, Dialect, EnrpHeader, EnrpMessage, Rejected, ServerInformation};
-use std::collections::BTreeMap;
+use crate::machine::{Channel, Effect, LinkId};
+use crate::types::{Capabilities, ErrorCause, PeChecksum, ServerId, Time, TransportAddress};
+use crate::wire::{
+    Decoded, Dialect, EnrpHeader, EnrpMessage, Introduction, Rejected, ServerInformation, UpdateAction,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The first pause before a configured peer is tried again, and the longest: it doubles in between.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Links from peers, and peers remembered. Far more registrars than one operational scope has.
+/// Peers remembered. Far more registrars than one operational scope has.
 const MAX_PEERS: usize = 256;
+/// MAX-TIME-LAST-HEARD and MAX-TIME-NO-RESPONSE of RFC 5353 4.2, for peers that are not ours.
+const RFC_LAST_HEARD: Duration = Duration::from_secs(61);
+const RFC_NO_RESPONSE: Duration = Duration::from_secs(5);
+/// The longest interval between heartbeats that is believed.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Another registrar.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +35,7 @@ pub struct Peer {
     pub server: ServerId,
     /// How it is thought to be.
     pub state: PeerState,
-    /// When it was last heard.
+    /// When it was last heard; when it was first heard of, if never.
     pub last_heard: Time,
     /// Where it says it serves ENRP.
     pub transport: Option<TransportAddress>,
@@ -47,7 +56,7 @@ pub enum PeerState {
     Alive,
     /// Silent too long: asked for a sign of life (RFC 5353 3.5).
     Suspected,
-    /// Silent still: this registrar has begun to take its elements over.
+    /// Silent still: its elements are being taken over, by this registrar or another.
     TakenOver,
 }
 
@@ -62,120 +71,229 @@ pub enum Standing {
     Doubting,
 }
 
-/// Links to other registrars, and who they are.
+/// The list of peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers(BTreeMap<ServerId, Known>);
+
+/// A peer with what only this module needs to know.
 #[derive(Debug)]
-pub(super) struct Peers {
-    configured: Vec<Configured>,
-    links: BTreeMap<LinkId, PeerLink>,
-    known: BTreeMap<ServerId, Peer>,
+pub(super) struct Known {
+    pub(super) peer: Peer,
+    /// Links that are up with it at the other end.
+    pub(super) links: BTreeSet<LinkId>,
+    pub(super) incarnation: u64,
+    /// How often it says that it says it is there; zero: it does not say.
+    heartbeat: Duration,
+    /// When its last presence came, and the longest time between two, slowly forgotten.
+    last_presence: Option<Time>,
+    longest_gap: Duration,
+    /// Whether two presences have been heard, so that `longest_gap` means something.
+    gauged: bool,
 }
 
-#[derive(Debug)]
-struct Configured {
-    to: Destination,
-    /// The pause after the next failure.
-    retry: Duration,
-}
+impl Known {
+    fn new(now: Time, server: ServerId) -> Known {
+        Known {
+            peer: Peer {
+                server,
+                state: PeerState::Named,
+                last_heard: now,
+                transport: None,
+                ours: false,
+                checksum_agrees: None,
+                digest_agrees: None,
+            },
+            links: BTreeSet::new(),
+            incarnation: 0,
+            heartbeat: Duration::ZERO,
+            last_presence: None,
+            longest_gap: Duration::ZERO,
+            gauged: false,
+        }
+    }
 
-#[derive(Debug)]
-struct PeerLink {
-    /// The configured peer it was opened to; none if the peer opened it.
-    configured: Option<usize>,
-    state: LinkState,
-}
-
-#[derive(Debug)]
-enum LinkState {
-    Opening,
-    Up {
-        /// Where this registrar serves ENRP, as far as this link tells.
-        own: Option<TransportAddress>,
-        /// Who is at the other end, once it has said so.
-        peer: Option<ServerId>,
-    },
+    fn on_presence(&mut self, now: Time, introduction: Option<&Introduction>) {
+        if let Some(told) = introduction {
+            self.peer.ours = true;
+            self.heartbeat = told.heartbeat.min(LONGEST_HEARTBEAT);
+            self.incarnation = told.incarnation;
+        }
+        if let Some(before) = self.last_presence.replace(now) {
+            // A pause of its own must not make a peer of ours trusted for long: it has said how often it will be heard.
+            let most = if self.heartbeat.is_zero() { LONGEST_HEARTBEAT } else { self.heartbeat * 4 };
+            self.longest_gap = now.since(before).min(most).max(self.longest_gap / 8 * 7);
+            self.gauged = true;
+        }
+    }
 }
 
 impl Peers {
-    pub(super) fn new(configured: Vec<Destination>) -> Peers {
-        let configured = configured.into_iter().map(|to| Configured { to, retry: FIRST_RETRY }).collect();
-        Peers { configured, links: BTreeMap::new(), known: BTreeMap::new() }
+    pub(super) fn list(&self) -> impl Iterator<Item = &Peer> {
+        self.0.values().map(|known| &known.peer)
     }
 
-    pub(super) fn known(&self) -> impl Iterator<Item = &Peer> {
-        self.known.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ServerId, &Known)> {
+        self.0.iter().map(|(server, known)| (*server, known))
     }
 
-    pub(super) fn has(&self, link: LinkId) -> bool {
-        self.links.contains_key(&link)
+    pub(super) fn find(&self, server: ServerId) -> Option<&Known> {
+        self.0.get(&server)
     }
 
-    fn is_up(&self, link: LinkId) -> bool {
-        matches!(self.links.get(&link), Some(PeerLink { state: LinkState::Up { .. }, .. }))
+    pub(super) fn find_mut(&mut self, server: ServerId) -> Option<&mut Known> {
+        self.0.get_mut(&server)
     }
 
-    /// Takes in a link that a peer opened; false if there are too many.
-    pub(super) fn accept(&mut self, link: LinkId) -> bool {
-        let room = self.links.len() < MAX_PEERS;
-        if room {
-            self.links.insert(link, PeerLink { configured: None, state: LinkState::Opening });
-        }
-        room
+    pub(super) fn state(&self, server: ServerId) -> Option<PeerState> {
+        self.0.get(&server).map(|known| known.peer.state)
     }
 
-    pub(super) fn drain(&mut self) -> Vec<LinkId> {
-        std::mem::take(&mut self.links).into_keys().collect()
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
+/// What other parts, `takeover` first of all, need to know of peers and to do with them.
 impl Registrar {
-    pub(super) fn connect_peer(&mut self, index: usize) {
-        let Some(to) = self.peers.configured.get(index).map(|configured| configured.to.clone()) else {
-            return;
-        };
-        let link = self.next_link();
-        self.peers.links.insert(link, PeerLink { configured: Some(index), state: LinkState::Opening });
-        self.out.effects.push_back(Effect::Connect { link, to });
+    /// The peers that are alive.
+    pub(super) fn live_peers(&self) -> BTreeSet<ServerId> {
+        let alive = self.peers.list().filter(|peer| peer.state == PeerState::Alive);
+        alive.map(|peer| peer.server).collect()
     }
 
-    pub(super) fn on_peer_up(&mut self, now: Time, link: LinkId, kind: LinkKind, local: &[SocketAddr]) {
-        let Some(peer_link) = self.peers.links.get_mut(&link) else { return };
-        // A link that was accepted has the listener's port at this end; so has one opened over SCTP.
-        let own =
-            (link.is_incoming() || kind == LinkKind::Sctp).then(|| own_transport(kind, local)).flatten();
-        peer_link.state = LinkState::Up { own, peer: None };
-        if let Some(configured) = peer_link.configured.and_then(|index| self.peers.configured.get_mut(index))
-        {
-            configured.retry = FIRST_RETRY;
+    /// The two identifiers a message begins with.
+    pub(super) fn header_for(&self, receiver: Option<ServerId>) -> EnrpHeader {
+        EnrpHeader { sender: Some(self.id), receiver }
+    }
+
+    /// Sends a message to a peer; false if there is no link to it, or the message is too long.
+    pub(super) fn send_to(&mut self, server: ServerId, message: EnrpMessage) -> bool {
+        let Some(link) = self.link_to(server) else { return false };
+        self.send_enrp(link, &message)
+    }
+
+    /// Sends a message to all peers there is a link to, whatever is thought of them (RFC 5353 3.1, announcements).
+    pub(super) fn tell_all(&mut self, message: EnrpMessage) {
+        let Ok(bytes) = message.encode(Dialect::Unknown) else { return };
+        for (link, _) in self.links_to_peers() {
+            self.send_encoded(link, bytes.clone());
         }
+    }
+
+    /// One link to each peer that has any, and whether it is one of ours.
+    pub(super) fn links_to_peers(&self) -> Vec<(LinkId, bool)> {
+        let link = |(server, known): (ServerId, &Known)| {
+            Some((preferred(self.id, server, &known.links)?, known.peer.ours))
+        };
+        self.peers.iter().filter_map(link).collect()
+    }
+
+    /// Somebody takes this peer over: it is not watched meanwhile (RFC 5353 3.5.1, "not active").
+    pub(super) fn stop_watching(&mut self, server: ServerId) {
+        if let Some(known) = self.peers.find_mut(server) {
+            known.peer.state = PeerState::TakenOver;
+            self.timers.cancel(&Wake::Peer(server));
+        }
+    }
+
+    /// A peer that was not watched is suspected again: who was to take it over has not done it.
+    pub(super) fn watch_again(&mut self, now: Time, server: ServerId) {
+        if self.peers.state(server) == Some(PeerState::TakenOver) {
+            self.suspect(now, server);
+        }
+    }
+
+    /// Strikes a peer off the list. If it is heard again it is a new one.
+    pub(super) fn forget_peer(&mut self, now: Time, server: ServerId) {
+        if self.peers.0.remove(&server).is_some() {
+            self.timers.cancel(&Wake::Peer(server));
+            self.on_peer_gone(now, server);
+        }
+    }
+
+    /// A peer is named by another, by its elements, or by itself; false if there are too many.
+    pub(super) fn name_peer(&mut self, now: Time, server: ServerId) -> bool {
+        if server == self.id {
+            return false;
+        }
+        if self.peers.find(server).is_some() {
+            return true;
+        }
+        if self.peers.0.len() >= MAX_PEERS {
+            let spare = |(_, known): &(ServerId, &Known)| {
+                known.links.is_empty() && self.handlespace.count(Some(known.peer.server)) == 0
+            };
+            let quietest = self.peers.iter().filter(spare).min_by_key(|(_, known)| known.peer.last_heard);
+            let Some((quietest, _)) = quietest else { return false };
+            self.forget_peer(now, quietest);
+        }
+        self.peers.0.insert(server, Known::new(now, server));
+        self.watch_peer(now, server);
+        true
+    }
+}
+
+/// Saying that this registrar is there, and hearing that others are.
+impl Registrar {
+    /// A link is up: says who this is, and asks who that is.
+    pub(super) fn introduce(&mut self, now: Time, link: LinkId) {
         self.send_presence(link, true);
         if self.timers.deadline(&Wake::Heartbeat).is_none() {
             self.timers.set(Wake::Heartbeat, now + self.config.peer_heartbeat_cycle);
         }
     }
 
-    pub(super) fn on_peer_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
-        let Some(index) = self.peers.links.remove(&link).and_then(|peer_link| peer_link.configured) else {
-            return;
-        };
-        let Some(configured) = self.peers.configured.get_mut(index) else { return };
-        self.timers.set(Wake::ConnectPeer(index), now + configured.retry);
-        configured.retry = (configured.retry * 2).min(LONGEST_RETRY);
-        self.out.events.push_back(Event::PeerDown { to: configured.to.clone(), why });
-    }
-
     pub(super) fn on_heartbeat(&mut self, now: Time) {
-        let links: Vec<LinkId> = self.peers.links.keys().copied().collect();
-        for link in &links {
-            self.send_presence(*link, false);
+        let mut links: Vec<LinkId> = self.links_to_peers().into_iter().map(|(link, _)| link).collect();
+        links.extend(self.links.strangers());
+        for link in links {
+            self.send_presence(link, false);
         }
-        if !links.is_empty() {
+        if !self.links.is_empty() {
             let cycle = self.config.peer_heartbeat_cycle.max(Duration::from_millis(10));
             self.timers.set(Wake::Heartbeat, now + cycle);
         }
     }
 
+    /// Whether this registrar's own elements can be told: not while it is only finding out which they are.
+    fn is_settled(&self) -> bool {
+        self.standing() != Standing::Starting
+    }
+
+    fn presence(&self, reply_required: bool, link: Option<LinkId>) -> EnrpMessage {
+        let up = link.and_then(|link| self.links.up(link));
+        let own = self.enrp.first().or(up.and_then(|up| up.own.as_ref())).cloned();
+        let settled = self.is_settled();
+        EnrpMessage::Presence {
+            reply_required,
+            header: self.header_for(up.and_then(|up| up.peer)),
+            // DEPARTS RFC 5353 3.6.1: none while starting. What the elements are that this registrar owned before it
+            // started again it learns from its mentor; until then its peers must not take them for gone.
+            checksum: settled.then(|| self.handlespace.checksum(self.id, View::Full)),
+            introduction: Some(Introduction {
+                capabilities: Capabilities::default(),
+                heartbeat: self.config.peer_heartbeat_cycle,
+                incarnation: self.incarnation,
+                digest: settled.then(|| self.handlespace.digest(self.id)),
+            }),
+            server: own.map(|transport| ServerInformation { server: Some(self.id), transport }),
+        }
+    }
+
+    pub(super) fn send_presence(&mut self, link: LinkId, reply_required: bool) {
+        let message = self.presence(reply_required, Some(link));
+        self.send_enrp(link, &message);
+    }
+
+    /// Says to every peer that this registrar is there, and how it stands.
+    pub(super) fn tell_presence(&mut self, reply_required: bool) {
+        for (link, _) in self.links_to_peers() {
+            self.send_presence(link, reply_required);
+        }
+    }
+
     pub(super) fn on_enrp(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
-        if !self.peers.is_up(link) {
+        if self.links.up(link).is_none() {
             self.out.reject("an ENRP message from an endpoint");
             return;
         }
@@ -193,131 +311,232 @@ impl Registrar {
     }
 
     fn on_enrp_message(&mut self, now: Time, link: LinkId, message: EnrpMessage) {
+        let header = message.header();
+        let Some(from) = header.sender else {
+            self.out.reject("an ENRP message without sender");
+            return;
+        };
+        if from == self.id || !self.on_heard(now, link, from) {
+            return;
+        }
+        if header.receiver.is_some_and(|receiver| receiver != self.id) {
+            self.out.reject("an ENRP message for another registrar");
+            return;
+        }
         match message {
-            EnrpMessage::Presence { reply_required, header, checksum: _, capabilities: _, server } => {
-                self.on_heard(now, link, header, server.map(|information| information.transport));
+            EnrpMessage::Presence { reply_required, header: _, checksum, introduction, server } => {
+                let transport = server.map(|information| information.transport);
+                self.on_presence(now, link, from, checksum, introduction, transport);
                 if reply_required {
                     self.send_presence(link, false);
                 }
             }
-            EnrpMessage::HandleTableRequest { owned_only: _, header } => {
-                self.on_heard(now, link, header, None);
-                let header = self.header(link);
+            EnrpMessage::HandleUpdate { takeover_suggested: _, header: _, action, handle, element } => {
+                match action {
+                    UpdateAction::AddPe => self.on_add(now, from, &handle, element),
+                    UpdateAction::DelPe => self.on_del(now, from, &handle, element),
+                }
+            }
+            EnrpMessage::InitTakeover { header: _, target } => {
+                if let Some(target) = target {
+                    self.on_init_takeover(now, from, target);
+                }
+            }
+            EnrpMessage::InitTakeoverAck { header: _, target } => {
+                if let Some(target) = target {
+                    self.on_init_takeover_ack(now, from, target);
+                }
+            }
+            EnrpMessage::TakeoverServer { header: _, target } => {
+                if let Some(target) = target {
+                    self.on_takeover_server(now, from, target);
+                }
+            }
+            EnrpMessage::HandleTableRequest { owned_only: _, header: _ } => {
+                let header = self.header_for(Some(from));
                 let pools = Vec::new();
                 self.send_enrp(
                     link,
                     &EnrpMessage::HandleTableResponse { more: false, reject: true, header, pools },
                 );
             }
-            EnrpMessage::ListRequest { header } => {
-                self.on_heard(now, link, header, None);
-                let header = self.header(link);
+            EnrpMessage::ListRequest { header: _ } => {
+                let header = self.header_for(Some(from));
                 self.send_enrp(
                     link,
                     &EnrpMessage::ListResponse { reject: true, header, servers: Vec::new() },
                 );
             }
-            EnrpMessage::HandleTableResponse { header, .. }
-            | EnrpMessage::HandleUpdate { header, .. }
-            | EnrpMessage::ListResponse { header, .. } => {
-                self.on_heard(now, link, header, None);
-                self.out.counters.enrp_ignored += 1;
-            }
-            EnrpMessage::InitTakeover { header, target } => {
-                self.on_heard(now, link, header, None);
-                if let (Some(from), Some(target)) = (header.sender, target) {
-                    self.on_init_takeover(now, from, target);
-                }
-            }
-            EnrpMessage::InitTakeoverAck { header, target } => {
-                self.on_heard(now, link, header, None);
-                if let (Some(from), Some(target)) = (header.sender, target) {
-                    self.on_init_takeover_ack(now, from, target);
-                }
-            }
-            EnrpMessage::TakeoverServer { header, target } => {
-                self.on_heard(now, link, header, None);
-                if let (Some(from), Some(target)) = (header.sender, target) {
-                    self.on_takeover_server(now, from, target);
-                }
-            }
+            EnrpMessage::HandleTableResponse { .. } | EnrpMessage::ListResponse { .. } => {}
             EnrpMessage::Error { .. } => self.out.counters.errors_received += 1,
         }
     }
 
-    /// Every message of a peer is a sign of its life.
-    fn on_heard(&mut self, now: Time, link: LinkId, header: EnrpHeader, transport: Option<TransportAddress>) {
-        let Some(server) = header.sender.filter(|server| *server != self.id) else { return };
-        if let Some(PeerLink { state: LinkState::Up { peer, .. }, .. }) = self.peers.links.get_mut(&link)
-            && *peer != Some(server)
+    /// Every message of a peer is a sign of its life. False if there are too many peers.
+    fn on_heard(&mut self, now: Time, link: LinkId, from: ServerId) -> bool {
+        let Some(before) = self.links.up(link).map(|up| up.peer) else { return false };
+        if before != Some(from)
+            && let Some(renamed) = before
         {
-            *peer = Some(server);
-            self.out.events.push_back(Event::PeerUp { server });
+            self.on_renamed(now, link, renamed);
         }
-        if !self.peers.known.contains_key(&server) && self.peers.known.len() >= MAX_PEERS {
-            let quietest =
-                self.peers.known.values().min_by_key(|peer| peer.last_heard).map(|peer| peer.server);
-            quietest.and_then(|server| self.peers.known.remove(&server));
+        let is_new = self.peers.find(from).is_none();
+        if !self.name_peer(now, from) {
+            self.out.counters.links_refused += 1;
+            self.break_off(now, link);
+            return false;
         }
-        let peer = self.peers.known.entry(server).or_insert_with(|| Peer {
-            server,
-            state: PeerState::Alive,
-            last_heard: now,
-            transport: None,
-            ours: false,
-            checksum_agrees: None,
-            digest_agrees: None,
-        });
-        peer.last_heard = now;
-        peer.transport = transport.or(peer.transport.take());
+        let Some(known) = self.peers.find_mut(from) else { return false };
+        known.peer.last_heard = now;
+        let state = std::mem::replace(&mut known.peer.state, PeerState::Alive);
+        if known.links.insert(link) || before != Some(from) {
+            // What was measured on other links says nothing about how often it is heard now.
+            known.last_presence = None;
+            self.links.identify(link, from);
+            self.out.events.push_back(Event::PeerUp { server: from });
+            // RFC 5353 3.4.1. On a link that has just come up it has been asked already.
+            if is_new && before.is_some() {
+                self.send_presence(link, true);
+            }
+        }
+        match state {
+            PeerState::Alive => {}
+            PeerState::Named => self.watch_peer(now, from),
+            PeerState::Suspected | PeerState::TakenOver => {
+                self.watch_peer(now, from);
+                self.on_target_alive(now, from);
+            }
+        }
+        true
     }
 
-    fn header(&self, link: LinkId) -> EnrpHeader {
-        let receiver = match self.peers.links.get(&link).map(|peer_link| &peer_link.state) {
-            Some(LinkState::Up { peer, .. }) => *peer,
-            Some(LinkState::Opening) | None => None,
-        };
-        EnrpHeader { sender: Some(self.id), receiver }
+    /// The other end of a link has another identifier than before. If it has no other link there is nobody any more who
+    /// goes by the old one.
+    fn on_renamed(&mut self, now: Time, link: LinkId, before: ServerId) {
+        let Some(known) = self.peers.find_mut(before) else { return };
+        known.links.remove(&link);
+        if known.links.is_empty() && self.handlespace.count(Some(before)) == 0 {
+            self.forget_peer(now, before);
+        }
     }
 
-    fn send_presence(&mut self, link: LinkId, reply_required: bool) {
-        let Some(PeerLink { state: LinkState::Up { own, .. }, .. }) = self.peers.links.get(&link) else {
+    fn on_presence(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        from: ServerId,
+        checksum: Option<PeChecksum>,
+        introduction: Option<Introduction>,
+        transport: Option<TransportAddress>,
+    ) {
+        let Some(known) = self.peers.find_mut(from) else { return };
+        known.on_presence(now, introduction.as_ref());
+        if let Some(transport) = transport {
+            let addresses = self.links.up(link).map(|up| up.addresses.clone()).unwrap_or_default();
+            self.learn_target(now, from, &transport, &addresses);
+            if let Some(known) = self.peers.find_mut(from) {
+                known.peer.transport = Some(transport);
+            }
+        }
+        let _ = checksum;
+    }
+
+    /// A presence on the multicast group: only a hint where a registrar may be (RFC 5353 6.2).
+    pub(super) fn on_peer_announcement(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+        let Ok(Decoded { message: EnrpMessage::Presence { header, server, .. }, .. }) =
+            EnrpMessage::decode(bytes, Dialect::Unknown)
+        else {
             return;
         };
-        let server = own.clone().map(|transport| ServerInformation { server: Some(self.id), transport });
-        let message = EnrpMessage::Presence {
-            reply_required,
-            header: self.header(link),
-            checksum: Some(self.handlespace.checksum(self.id, View::Full)),
-            capabilities: Some(Capabilities::default()),
-            server,
-        };
-        self.send_enrp(link, &message);
+        let (Some(server), Some(information)) = (header.sender, server) else { return };
+        if server != self.id && self.link_to(server).is_none() {
+            self.learn_announced(now, server, &information.transport, from.ip());
+        }
     }
 
     fn report_to_peer(&mut self, link: LinkId, causes: Vec<ErrorCause>) {
         if !causes.is_empty() {
-            let header = self.header(link);
+            let header = self.header_for(self.links.up(link).and_then(|up| up.peer));
             self.send_enrp(link, &EnrpMessage::Error { header, causes });
         }
     }
 
-    fn send_enrp(&mut self, link: LinkId, message: &EnrpMessage) {
-        if let Ok(bytes) = message.encode(Dialect::Unknown) {
-            self.out.effects.push_back(Effect::Send { link, channel: Channel::Enrp, bytes });
-        }
+    /// False if the message is too long.
+    pub(super) fn send_enrp(&mut self, link: LinkId, message: &EnrpMessage) -> bool {
+        let Ok(bytes) = message.encode(Dialect::Unknown) else { return false };
+        self.send_encoded(link, bytes);
+        true
+    }
+
+    pub(super) fn send_encoded(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.out.effects.push_back(Effect::Send { link, channel: Channel::Enrp, bytes });
     }
 }
 
-fn own_transport(kind: LinkKind, local: &[SocketAddr]) -> Option<TransportAddress> {
-    let (first, transport_use) = (local.first()?, TransportUse::DataOnly);
-    let (port, address) = (first.port(), first.ip().to_canonical());
-    match kind {
-        LinkKind::Tcp => Some(TransportAddress::Tcp { port, transport_use, address }),
-        LinkKind::Sctp => {
-            let addresses = Addresses::new(local.iter().map(|local| local.ip().to_canonical()).collect())?;
-            Some(TransportAddress::Sctp { port, transport_use, addresses })
+/// Watching (RFC 5353 3.4.3).
+impl Registrar {
+    /// How long a peer may be silent before it is asked.
+    fn patience(&self, known: &Known) -> Duration {
+        let configured = self.config.max_time_last_heard;
+        let least = if known.peer.ours || known.gauged { configured } else { configured.max(RFC_LAST_HEARD) };
+        least.max(known.heartbeat.max(known.longest_gap) / 2 * 5)
+    }
+
+    /// How long it may then take to answer.
+    fn response_time(&self, known: &Known) -> Duration {
+        let configured = self.config.max_time_no_response;
+        let least = if known.peer.ours { configured } else { configured.max(RFC_NO_RESPONSE) };
+        least.max(known.heartbeat / 4)
+    }
+
+    fn watch_peer(&mut self, now: Time, server: ServerId) {
+        let Some(known) = self.peers.find(server) else { return };
+        let at = match known.peer.state {
+            // It has yet to be connected to, and may not even be there any more.
+            PeerState::Named => known.peer.last_heard + self.config.max_time_last_heard * 2,
+            PeerState::Alive => known.peer.last_heard + self.patience(known),
+            PeerState::Suspected => now + self.response_time(known),
+            PeerState::TakenOver => return,
+        };
+        self.timers.set(Wake::Peer(server), at);
+    }
+
+    pub(super) fn on_peer_timeout(&mut self, now: Time, server: ServerId) {
+        let Some(known) = self.peers.find(server) else { return };
+        match known.peer.state {
+            PeerState::Named => self.suspect(now, server),
+            PeerState::Alive if known.peer.last_heard + self.patience(known) > now => {
+                self.watch_peer(now, server);
+            }
+            PeerState::Alive => self.suspect(now, server),
+            PeerState::Suspected if self.standing() != Standing::Serving => self.watch_peer(now, server),
+            PeerState::Suspected => {
+                self.stop_watching(server);
+                self.out.counters.accusations += 1;
+                self.begin_takeover(now, server);
+            }
+            PeerState::TakenOver => {}
         }
-        LinkKind::Udp => None,
+    }
+
+    /// Its last link is lost: whether it is there shows now.
+    pub(super) fn on_links_lost(&mut self, now: Time, server: ServerId) {
+        match self.peers.state(server) {
+            Some(PeerState::Alive) => self.suspect(now, server),
+            Some(PeerState::Named | PeerState::Suspected | PeerState::TakenOver) | None => {}
+        }
+    }
+
+    /// Asks a peer for a sign of life, over a new link if there is none.
+    fn suspect(&mut self, now: Time, server: ServerId) {
+        let Some(known) = self.peers.find_mut(server) else { return };
+        known.peer.state = PeerState::Suspected;
+        self.out.counters.suspicions += 1;
+        self.out.events.push_back(Event::PeerSuspected { server });
+        self.watch_peer(now, server);
+        match self.link_to(server) {
+            Some(link) => self.send_presence(link, true),
+            None => self.reconnect(now, server),
+        }
     }
 }

@@ -120,11 +120,15 @@ impl Registrar {
                 self.out.counters.registrations += 1;
                 self.out.events.push_back(Event::Added { handle: key.0.clone(), element: key.1 });
                 self.on_pool_changed(now, handle);
+                self.tell_changed(&key);
             }
             Inserted::Replaced { previous_home: _, changed } => {
                 self.out.counters.reregistrations += 1;
                 if changed {
                     self.on_pool_changed(now, handle);
+                    self.tell_changed(&key);
+                } else {
+                    self.tell_unchanged(&key);
                 }
             }
         }

@@ -18,15 +18,9 @@ impl Registrar {
     /// A peer is gone from the list of peers: nobody waits for its acknowledgement any more.
     pub(super) fn on_peer_gone(&mut self, _now: Time, _server: ServerId) {}
 
-    pub(super) fn on_init_takeover(&mut self, _now: Time, _from: ServerId, _target: ServerId) {
-        self.out.counters.enrp_ignored += 1;
-    }
+    pub(super) fn on_init_takeover(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
 
-    pub(super) fn on_init_takeover_ack(&mut self, _now: Time, _from: ServerId, _target: ServerId) {
-        self.out.counters.enrp_ignored += 1;
-    }
+    pub(super) fn on_init_takeover_ack(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
 
-    pub(super) fn on_takeover_server(&mut self, _now: Time, _from: ServerId, _target: ServerId) {
-        self.out.counters.enrp_ignored += 1;
-    }
+    pub(super) fn on_takeover_server(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
 }

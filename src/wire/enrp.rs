@@ -2,9 +2,8 @@
 
 use super::message::{Header, finish, head};
 use super::parameter::{
-    OPERATION_ERROR, PE_CHECKSUM, POOL_ELEMENT, POOL_HANDLE, Parameters, SERVER_INFORMATION, Tlv,
-    put_capabilities, put_causes, put_checksum, put_element, put_pool_handle, put_server_information,
-    server_id_word,
+    OPERATION_ERROR, PE_CHECKSUM, POOL_ELEMENT, POOL_HANDLE, Parameters, SERVER_INFORMATION, Tlv, put_causes,
+    put_checksum, put_introduction, put_pool_handle, put_server_information, put_versioned, server_id_word,
 };
 use super::report::{Refused, Report};
 use super::{Decoded, Dialect, Rejected, TooLong};
@@ -12,6 +11,7 @@ use crate::codec::Writer;
 use crate::types::{
     Capabilities, ErrorCause, PeChecksum, PoolElement, PoolHandle, ServerId, TransportAddress,
 };
+use std::time::Duration;
 
 /// The identifiers every ENRP message begins with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,28 @@ pub struct ServerInformation {
     pub server: Option<ServerId>,
     /// Its transport: SCTP in the RFC, TCP among ours.
     pub transport: TransportAddress,
+}
+
+/// What a registrar of ours says of itself (docs/enrp-extensions.md section 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Introduction {
+    /// What it can do beyond the RFCs.
+    pub capabilities: Capabilities,
+    /// How often it says that it is there, in whole milliseconds; zero: not told.
+    pub heartbeat: Duration,
+    /// Drawn at random when it started; 0: not told. Tells apart two registrars of one identifier.
+    pub incarnation: u64,
+    /// The digest of its own elements; none while it is starting.
+    pub digest: Option<u64>,
+}
+
+/// A pool element as one registrar tells it another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Versioned {
+    /// The element.
+    pub element: PoolElement,
+    /// Orders the changes of the element (docs/enrp-extensions.md section 3); only ours tell it each other.
+    pub version: Option<u64>,
 }
 
 /// What a handle update does (RFC 5353 2.4).
@@ -51,8 +73,8 @@ pub enum EnrpMessage {
         header: EnrpHeader,
         /// Over the sender's own elements; it should be there.
         checksum: Option<PeChecksum>,
-        /// Ours: what the sender can do; between checksum and server information.
-        capabilities: Option<Capabilities>,
+        /// Ours: what the sender says of itself; between checksum and server information.
+        introduction: Option<Introduction>,
         /// Where the sender is.
         server: Option<ServerInformation>,
     },
@@ -72,7 +94,7 @@ pub enum EnrpMessage {
         /// Sender and receiver.
         header: EnrpHeader,
         /// Pools with their elements.
-        pools: Vec<(PoolHandle, Vec<PoolElement>)>,
+        pools: Vec<(PoolHandle, Vec<Versioned>)>,
     },
     /// 0x04.
     HandleUpdate {
@@ -85,7 +107,7 @@ pub enum EnrpMessage {
         /// The pool.
         handle: PoolHandle,
         /// The element.
-        element: PoolElement,
+        element: Versioned,
     },
     /// 0x05.
     ListRequest {
@@ -182,7 +204,7 @@ fn decode_value(message: &Header<'_>, dialect: Dialect, report: &mut Report) -> 
                 reply_required: message.flag(),
                 header,
                 checksum,
-                capabilities: before.capabilities(report)?,
+                introduction: before.introduction(report)?,
                 server: match information {
                     Some(information) => Some(server_information(&information, dialect, report)?),
                     None => None,
@@ -208,9 +230,11 @@ fn decode_value(message: &Header<'_>, dialect: Dialect, report: &mut Report) -> 
                 header,
                 action,
                 handle: parameters.required(&[POOL_HANDLE], "no pool handle", report)?.pool_handle(report)?,
-                element: parameters
-                    .required(&[POOL_ELEMENT], "no pool element", report)?
-                    .pool_element(dialect, report)?,
+                element: versioned(
+                    &parameters.required(&[POOL_ELEMENT], "no pool element", report)?,
+                    dialect,
+                    report,
+                )?,
             }
         }
         LIST_REQUEST => EnrpMessage::ListRequest { header },
@@ -242,18 +266,22 @@ fn server_information(
     tlv.server_information(dialect, report).map(|(server, transport)| ServerInformation { server, transport })
 }
 
+fn versioned(tlv: &Tlv<'_>, dialect: Dialect, report: &mut Report) -> Result<Versioned, Refused> {
+    Ok(Versioned { element: tlv.pool_element(dialect, report)?, version: tlv.before.version(report)? })
+}
+
 /// Pool entries. One without elements says nothing and is left out, whatever RFC 5353 2.3 has its sender do.
 fn pools(
     parameters: &mut Parameters<'_>,
     dialect: Dialect,
     report: &mut Report,
-) -> Result<Vec<(PoolHandle, Vec<PoolElement>)>, Refused> {
+) -> Result<Vec<(PoolHandle, Vec<Versioned>)>, Refused> {
     let mut pools = Vec::new();
     while let Some(handle) = parameters.optional(&[POOL_HANDLE], report)? {
         let handle = handle.pool_handle(report)?;
         let mut elements = Vec::new();
         while let Some(element) = parameters.optional(&[POOL_ELEMENT], report)? {
-            elements.push(element.pool_element(dialect, report)?);
+            elements.push(versioned(&element, dialect, report)?);
         }
         if !elements.is_empty() {
             pools.push((handle, elements));
@@ -270,11 +298,13 @@ pub(super) fn encode(message: &EnrpMessage, dialect: Dialect) -> Result<Vec<u8>,
     w.u32(server_id_word(sender));
     w.u32(server_id_word(receiver));
     match message {
-        EnrpMessage::Presence { reply_required: _, header: _, checksum, capabilities, server } => {
+        EnrpMessage::Presence { reply_required: _, header: _, checksum, introduction, server } => {
             if let Some(checksum) = checksum {
                 put_checksum(w, *checksum);
             }
-            put_capabilities(w, *capabilities);
+            if let Some(introduction) = introduction {
+                put_introduction(w, introduction);
+            }
             if let Some(ServerInformation { server, transport }) = server {
                 put_server_information(w, *server, transport, dialect);
             }
@@ -284,7 +314,7 @@ pub(super) fn encode(message: &EnrpMessage, dialect: Dialect) -> Result<Vec<u8>,
             for (handle, elements) in pools {
                 put_pool_handle(w, handle);
                 for element in elements {
-                    put_element(w, element, dialect);
+                    put_versioned(w, element, dialect);
                 }
             }
         }
@@ -295,7 +325,7 @@ pub(super) fn encode(message: &EnrpMessage, dialect: Dialect) -> Result<Vec<u8>,
             };
             w.u32(action << 16);
             put_pool_handle(w, handle);
-            put_element(w, element, dialect);
+            put_versioned(w, element, dialect);
         }
         EnrpMessage::ListResponse { reject: _, header: _, servers } => {
             for ServerInformation { server, transport } in servers {

@@ -13,11 +13,11 @@ mod report;
 
 pub use asap::{AsapMessage, KeepAlive, Registration};
 pub use dialect::Dialect;
-pub use enrp::{EnrpHeader, EnrpMessage, ServerInformation, UpdateAction};
+pub use enrp::{EnrpHeader, EnrpMessage, Introduction, ServerInformation, UpdateAction, Versioned};
 
 use crate::codec::Writer;
 use crate::policy::Policy;
-use crate::types::{CauseCode, ErrorCause, PoolElement, TransportAddress};
+use crate::types::{CauseCode, ErrorCause, PoolElement, PoolHandle, TransportAddress};
 
 /// The payload protocol identifier of ASAP (RFC 5352 5).
 pub const PPID_ASAP: u32 = 11;
@@ -87,6 +87,22 @@ pub fn encode_element(element: &PoolElement, dialect: Dialect) -> Result<Vec<u8>
     let mut writer = Writer::new();
     parameter::put_element(&mut writer, element, dialect);
     writer.finish().ok_or(TooLong)
+}
+
+/// The digest of an element as one of ours is told it (docs/enrp-extensions.md section 4): over the very bytes that
+/// stand for it, and its pool handle, in a handle update.
+pub fn digest_element(handle: &PoolHandle, element: &PoolElement, version: u64) -> u64 {
+    let mut writer = Writer::new();
+    parameter::put_pool_handle(&mut writer, handle);
+    let versioned = Versioned { element: element.clone(), version: Some(version) };
+    parameter::put_versioned(&mut writer, &versioned, Dialect::Rfc);
+    let bytes = writer.finish().unwrap_or_default();
+    // FNV-1a, and the last step of splitmix64 so that sums of digests do not cancel out.
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }
 
 /// A cause that carries a pool's policy (RFC 5354 3.12.6).

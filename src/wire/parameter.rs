@@ -2,6 +2,7 @@
 //! recognised. Which parameters a message has is not known here.
 
 use super::dialect::{Dialect, read_transport_use, transport_use_field};
+use super::enrp::{Introduction, Versioned};
 use super::report::{Refused, Report};
 use crate::codec::{Reader, Truncated, Writer};
 use crate::policy::{Policy, PolicyType};
@@ -10,6 +11,7 @@ use crate::types::{
     TransportAddress,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 pub(super) const IPV4_ADDRESS: u16 = 0x01;
 pub(super) const IPV6_ADDRESS: u16 = 0x02;
@@ -341,11 +343,38 @@ pub(super) const REGISTRAR_TRANSPORTS: &[u16] = &[SCTP_TRANSPORT, TCP_TRANSPORT]
 impl Private<'_> {
     /// The capability parameter, if there was one.
     pub(super) fn capabilities(&self, report: &mut Report) -> Result<Option<Capabilities>, Refused> {
+        Ok(self
+            .capability_words(report)?
+            .map(|(word, _)| Capabilities(word))
+            .filter(|told| !told.contains(NOT_OURS)))
+    }
+
+    /// The capability parameter's first word, and a reader of those behind it.
+    fn capability_words(&self, report: &mut Report) -> Result<Option<(u32, Reader<'_>)>, Refused> {
         let Some(whole) = self.capability else { return Ok(None) };
         match whole.get(4..).and_then(|value| value.split_first_chunk()) {
-            Some((word, rest)) if rest.len() % 4 == 0 => Ok(Some(Capabilities(u32::from_be_bytes(*word)))),
+            Some((word, rest)) if rest.len() % 4 == 0 => {
+                Ok(Some((u32::from_be_bytes(*word), Reader::new(rest))))
+            }
             _ => Err(report.invalid(whole, "a capability parameter of wrong length")),
         }
+    }
+
+    /// As what a registrar says of itself (docs/enrp-extensions.md section 2); what is left out is 0 or none.
+    pub(super) fn introduction(&self, report: &mut Report) -> Result<Option<Introduction>, Refused> {
+        let Some((word, mut more)) = self.capability_words(report)? else { return Ok(None) };
+        let heartbeat = more.u32().unwrap_or_default();
+        Ok(Some(Introduction {
+            capabilities: Capabilities(word),
+            heartbeat: Duration::from_millis(heartbeat.into()),
+            incarnation: u64_in(&mut more).unwrap_or_default(),
+            digest: u64_in(&mut more),
+        }))
+    }
+
+    /// The version of the element behind the parameter (docs/enrp-extensions.md section 3).
+    pub(super) fn version(&self, report: &mut Report) -> Result<Option<u64>, Refused> {
+        Ok(self.capability_words(report)?.and_then(|(_, mut more)| u64_in(&mut more)))
     }
 
     /// The number in RSPLIB's handle resolution option, if there was one.
@@ -357,6 +386,14 @@ impl Private<'_> {
         }
     }
 }
+
+fn u64_in(words: &mut Reader<'_>) -> Option<u64> {
+    let high = words.u32().ok()?;
+    Some(u64::from(high) << 32 | u64::from(words.u32().ok()?))
+}
+
+/// The element has not shown the parameter itself: its registrar wrote it, for the words behind.
+const NOT_OURS: Capabilities = Capabilities(1 << 31);
 
 fn cause_code(code: u16) -> CauseCode {
     match code {
@@ -426,6 +463,23 @@ pub(super) fn put_capabilities(writer: &mut Writer, capabilities: Option<Capabil
     }
 }
 
+/// What a registrar says of itself.
+pub(super) fn put_introduction(writer: &mut Writer, introduction: &Introduction) {
+    let Introduction { capabilities, heartbeat, incarnation, digest } = introduction;
+    let open = writer.open(CAPABILITY);
+    writer.u32(capabilities.0);
+    writer.u32(u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX));
+    put_u64(writer, *incarnation);
+    if let Some(digest) = digest {
+        put_u64(writer, *digest);
+    }
+    writer.close(open);
+}
+
+fn put_u64(writer: &mut Writer, value: u64) {
+    writer.bytes(&value.to_be_bytes());
+}
+
 pub(super) fn put_policy(writer: &mut Writer, policy: &Policy) {
     let open = writer.open(POLICY);
     writer.u32(policy.policy_type().number());
@@ -488,6 +542,17 @@ pub(super) fn put_bare_element(writer: &mut Writer, element: &PoolElement, diale
 /// A pool element, behind its capabilities.
 pub(super) fn put_element(writer: &mut Writer, element: &PoolElement, dialect: Dialect) {
     put_capabilities(writer, element.capabilities);
+    put_bare_element(writer, element, dialect);
+}
+
+/// A pool element behind its capabilities and its version, if that is to be told.
+pub(super) fn put_versioned(writer: &mut Writer, versioned: &Versioned, dialect: Dialect) {
+    let Versioned { element, version } = versioned;
+    let Some(version) = version else { return put_element(writer, element, dialect) };
+    let open = writer.open(CAPABILITY);
+    writer.u32(element.capabilities.unwrap_or(NOT_OURS).0);
+    put_u64(writer, *version);
+    writer.close(open);
     put_bare_element(writer, element, dialect);
 }
 

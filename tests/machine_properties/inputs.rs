@@ -8,7 +8,8 @@ use asap::types::{
     RegistrationLife, ServerId, TransportAddress, TransportUse,
 };
 use asap::wire::{
-    AsapMessage, Dialect, EnrpHeader, EnrpMessage, KeepAlive, Registration, ServerInformation, UpdateAction,
+    AsapMessage, Dialect, EnrpHeader, EnrpMessage, Introduction, KeepAlive, Registration, ServerInformation,
+    UpdateAction, Versioned,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -195,22 +196,31 @@ fn enrp_message() -> BoxedStrategy<EnrpMessage> {
     let information = || {
         registrar_transport().prop_map(|transport| ServerInformation { server: ServerId::new(5), transport })
     };
+    let introduction =
+        (any::<u16>(), 0..3u64, of(any::<u64>())).prop_map(|(heartbeat, incarnation, digest)| Introduction {
+            capabilities: Capabilities::default(),
+            heartbeat: Duration::from_millis(heartbeat.into()),
+            incarnation,
+            digest,
+        });
+    let versioned =
+        || (element(), of(any::<u64>())).prop_map(|(element, version)| Versioned { element, version });
     prop_oneof![
-        (any::<bool>(), header(), any::<u16>(), of(information())).prop_map(
-            |(reply_required, header, checksum, server)| EnrpMessage::Presence {
+        (any::<bool>(), header(), any::<u16>(), of(introduction), of(information())).prop_map(
+            |(reply_required, header, checksum, introduction, server)| EnrpMessage::Presence {
                 reply_required,
                 header,
                 checksum: Some(PeChecksum(checksum)),
-                capabilities: None,
+                introduction,
                 server
             }
         ),
         (any::<bool>(), header())
             .prop_map(|(owned_only, header)| EnrpMessage::HandleTableRequest { owned_only, header }),
-        (any::<bool>(), any::<bool>(), header(), vec((handle(), vec(element(), 0..3)), 0..3)).prop_map(
+        (any::<bool>(), any::<bool>(), header(), vec((handle(), vec(versioned(), 0..3)), 0..3)).prop_map(
             |(more, reject, header, pools)| EnrpMessage::HandleTableResponse { more, reject, header, pools }
         ),
-        (header(), handle(), element(), any::<bool>()).prop_map(|(header, handle, element, add)| {
+        (header(), handle(), versioned(), any::<bool>()).prop_map(|(header, handle, element, add)| {
             let action = if add { UpdateAction::AddPe } else { UpdateAction::DelPe };
             EnrpMessage::HandleUpdate { takeover_suggested: !add, header, action, handle, element }
         }),

@@ -111,6 +111,7 @@ fn follow(events: Vec<Event>, present: &mut BTreeSet<(PoolHandle, PeId)>) {
             Event::Refused { .. }
             | Event::Rejected { .. }
             | Event::PeerUp { .. }
+            | Event::PeerSuspected { .. }
             | Event::PeerDown { .. } => {}
         }
     }

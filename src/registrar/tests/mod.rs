@@ -188,8 +188,8 @@ impl World {
         for done in self.done() {
             match done {
                 Done::Asap(to, message) => messages.push((to, message)),
-                Done::Enrp(..) | Done::Announce(_) => panic!("unasked: {done:?}"),
-                Done::Connect(..) | Done::Close(..) => {}
+                Done::Announce(_) => panic!("unasked: {done:?}"),
+                Done::Enrp(..) | Done::Connect(..) | Done::Close(..) => {}
             }
         }
         match messages.as_slice() {

@@ -1,0 +1,412 @@
+//! Links to other registrars: where there may be one, opening them and opening them again, and which of several is sent
+//! on.
+//!
+//! An address to connect to is a target: from the configuration, or as a peer told it. A target without link is tried
+//! again and again, ever more slowly but without end, also when its registrar is no peer any more: that is how the two
+//! sides of a partition find each other. Two registrars that connect to each other at once keep both links, and each
+//! sends on the one opened by the lower identifier. Knows no message.
+
+use super::{Event, Registrar, Wake};
+use crate::config::RegistrarConfig;
+use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
+use crate::types::{Addresses, ServerId, Time, TransportAddress, TransportUse};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Links to and from peers. Far more than one operational scope has registrars.
+const MAX_LINKS: usize = 256;
+/// Targets that are not configured.
+const MAX_LEARNT: usize = 256;
+/// Targets named by announcements, that anybody can send, and not yet seen to be registrars.
+const MAX_UNVERIFIED: usize = 8;
+/// The longest pause before a target is tried again that is not configured.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Links {
+    links: BTreeMap<LinkId, PeerLink>,
+    targets: BTreeMap<u32, Target>,
+    next_target: u32,
+    /// The first pause before a target is tried again, and the longest before a configured one is.
+    first_pause: Duration,
+    longest_pause: Duration,
+}
+
+/// Where another registrar may be.
+#[derive(Debug)]
+struct Target {
+    to: Destination,
+    origin: Origin,
+    /// Who answered there, or is said to.
+    server: Option<ServerId>,
+    link: Option<LinkId>,
+    /// The pause after the next failure.
+    pause: Duration,
+    /// The last failure has been told.
+    told: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    Configured,
+    /// A peer said so.
+    Learnt,
+    /// An announcement said so: it is tried once.
+    Announced,
+}
+
+#[derive(Debug)]
+struct PeerLink {
+    /// The target it was opened to; none if the peer opened it.
+    target: Option<u32>,
+    state: LinkState,
+}
+
+#[derive(Debug)]
+enum LinkState {
+    Opening,
+    Up(UpLink),
+}
+
+/// A link that is up.
+#[derive(Debug)]
+pub(super) struct UpLink {
+    /// Where this registrar serves ENRP, as far as this link tells.
+    pub(super) own: Option<TransportAddress>,
+    /// The other end's addresses.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Who is at the other end, once it has said so.
+    pub(super) peer: Option<ServerId>,
+    /// Its incarnation, if it is one of ours.
+    pub(super) incarnation: u64,
+}
+
+impl Links {
+    pub(super) fn new(configured: Vec<Destination>, config: &RegistrarConfig) -> Links {
+        let cycle = config.peer_heartbeat_cycle;
+        let first_pause = (cycle / 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let target = |to| Target {
+            to,
+            origin: Origin::Configured,
+            server: None,
+            link: None,
+            pause: first_pause,
+            told: false,
+        };
+        let targets: BTreeMap<u32, Target> = (0..).zip(configured.into_iter().map(target)).collect();
+        Links {
+            links: BTreeMap::new(),
+            next_target: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+            targets,
+            first_pause,
+            longest_pause: (cycle * 5).clamp(first_pause, LONGEST_PAUSE),
+        }
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = u32> {
+        self.targets.keys().copied()
+    }
+
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    pub(super) fn up(&self, link: LinkId) -> Option<&UpLink> {
+        match &self.links.get(&link)?.state {
+            LinkState::Up(up) => Some(up),
+            LinkState::Opening => None,
+        }
+    }
+
+    pub(super) fn up_mut(&mut self, link: LinkId) -> Option<&mut UpLink> {
+        match &mut self.links.get_mut(&link)?.state {
+            LinkState::Up(up) => Some(up),
+            LinkState::Opening => None,
+        }
+    }
+
+    /// Links that are up and whose other end has not said who it is.
+    pub(super) fn strangers(&self) -> impl Iterator<Item = LinkId> {
+        let is_stranger = |state: &LinkState| matches!(state, LinkState::Up(UpLink { peer: None, .. }));
+        self.links.iter().filter(move |(_, link)| is_stranger(&link.state)).map(|(id, _)| *id)
+    }
+
+    /// Whether a link may come up that is not known to have failed yet.
+    pub(super) fn is_opening(&self) -> bool {
+        self.links.values().any(|link| matches!(link.state, LinkState::Opening))
+    }
+
+    /// Takes in a link that a peer opened; false if there are too many.
+    pub(super) fn accept(&mut self, link: LinkId) -> bool {
+        let room = self.links.len() < MAX_LINKS;
+        if room {
+            self.links.insert(link, PeerLink { target: None, state: LinkState::Opening });
+        }
+        room
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<LinkId> {
+        std::mem::take(&mut self.links).into_keys().collect()
+    }
+
+    /// Who is at the other end of a link is known now: also who its target is.
+    pub(super) fn identify(&mut self, link: LinkId, server: ServerId) {
+        if let Some(target) = self.links.get(&link).and_then(|link| self.targets.get_mut(&link.target?)) {
+            target.server = Some(server);
+            if target.origin == Origin::Announced {
+                target.origin = Origin::Learnt;
+            }
+        }
+        if let Some(up) = self.up_mut(link) {
+            up.peer = Some(server);
+        }
+    }
+
+    /// The target of a link is this registrar itself: it is not tried again.
+    pub(super) fn forget_target(&mut self, link: LinkId) {
+        if let Some(target) = self.links.get_mut(&link).and_then(|link| link.target.take()) {
+            self.targets.remove(&target);
+        }
+    }
+
+    /// Enters where a registrar is said to be; gives the target to be tried, if it is new or moved.
+    fn learn(&mut self, to: Destination, server: ServerId, origin: Origin) -> Option<u32> {
+        if let Some(known) = self.targets.values_mut().find(|target| target.to == to) {
+            known.server = Some(server);
+            return None;
+        }
+        let of_server = |target: &&mut Target| {
+            target.origin == Origin::Learnt && target.server == Some(server) && origin == Origin::Learnt
+        };
+        if let Some(target) = self.targets.values_mut().find(of_server) {
+            (target.to, target.pause) = (to, self.first_pause);
+            return None;
+        }
+        let (limit, count) = match origin {
+            Origin::Announced => (MAX_UNVERIFIED, self.count(Origin::Announced)),
+            Origin::Configured | Origin::Learnt => (MAX_LEARNT, self.count(Origin::Learnt)),
+        };
+        if count >= limit {
+            return None;
+        }
+        let id = self.next_target;
+        self.next_target = id.checked_add(1)?;
+        let pause = self.first_pause;
+        self.targets.insert(id, Target { to, origin, server: Some(server), link: None, pause, told: false });
+        Some(id)
+    }
+
+    fn count(&self, origin: Origin) -> usize {
+        self.targets.values().filter(|target| target.origin == origin).count()
+    }
+
+    fn targets_of(&self, server: ServerId) -> Vec<u32> {
+        let is_its = |target: &&u32| self.targets.get(target).is_some_and(|t| t.server == Some(server));
+        self.targets.keys().filter(is_its).copied().collect()
+    }
+}
+
+impl Registrar {
+    /// A target is to be tried.
+    pub(super) fn connect_peer(&mut self, now: Time, id: u32) {
+        let Some(target) = self.links.targets.get(&id) else { return };
+        if target.link.is_some() {
+            return;
+        }
+        // Its registrar has connected itself: enough, as long as that link lives.
+        if target.server.is_some_and(|server| self.link_to(server).is_some()) {
+            return;
+        }
+        if self.links.links.len() >= MAX_LINKS {
+            self.timers.set(Wake::ConnectPeer(id), now + LONGEST_PAUSE);
+            return;
+        }
+        let to = target.to.clone();
+        let link = self.next_link();
+        if let Some(target) = self.links.targets.get_mut(&id) {
+            target.link = Some(link);
+        }
+        self.links.links.insert(link, PeerLink { target: Some(id), state: LinkState::Opening });
+        self.out.effects.push_back(Effect::Connect { link, to });
+    }
+
+    /// All that is known of where this registrar may be is to be tried soon.
+    pub(super) fn reconnect(&mut self, now: Time, server: ServerId) {
+        for id in self.links.targets_of(server) {
+            let idle = self.links.targets.get(&id).is_some_and(|target| target.link.is_none());
+            let sooner = self.timers.deadline(&Wake::ConnectPeer(id)).is_none_or(|at| at > now);
+            if idle && sooner {
+                self.timers.set(Wake::ConnectPeer(id), now);
+            }
+        }
+    }
+
+    /// A registrar is said to be there: connect, unless it is connected.
+    pub(super) fn learn_target(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        transport: &TransportAddress,
+        heard_from: &[IpAddr],
+    ) {
+        self.learn_from(now, server, transport, heard_from, Origin::Learnt);
+    }
+
+    /// The same from an announcement. Nothing vouches for it, so it is tried at the address it came from, a few
+    /// at a time, and once.
+    pub(super) fn learn_announced(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        transport: &TransportAddress,
+        from: IpAddr,
+    ) {
+        self.learn_from(now, server, transport, &[from.to_canonical()], Origin::Announced);
+    }
+
+    fn learn_from(
+        &mut self,
+        now: Time,
+        server: ServerId,
+        transport: &TransportAddress,
+        heard_from: &[IpAddr],
+        origin: Origin,
+    ) {
+        let Some(to) = destination(transport, heard_from, origin == Origin::Announced) else { return };
+        if let Some(id) = self.links.learn(to, server, origin)
+            && self.link_to(server).is_none()
+        {
+            self.timers.set(Wake::ConnectPeer(id), now);
+        }
+    }
+
+    pub(super) fn on_peer_up(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        kind: LinkKind,
+        local: &[SocketAddr],
+        peer: &[SocketAddr],
+    ) {
+        // A link that was accepted has the listener's port at this end; so has one opened over SCTP.
+        let own =
+            (link.is_incoming() || kind == LinkKind::Sctp).then(|| own_transport(kind, local)).flatten();
+        let addresses = peer.iter().map(|address| address.ip().to_canonical()).collect();
+        let Some(peer_link) = self.links.links.get_mut(&link) else { return };
+        peer_link.state = LinkState::Up(UpLink { own, addresses, peer: None, incarnation: 0 });
+        if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
+            target.pause = self.links.first_pause;
+            target.told = false;
+        }
+        self.introduce(now, link);
+    }
+
+    pub(super) fn on_peer_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
+        if let Some(server) = self.remove_link(now, link, Some(why)) {
+            self.on_links_lost(now, server);
+        }
+    }
+
+    /// Breaks a link off that has become useless; its target is tried again.
+    pub(super) fn break_off(&mut self, now: Time, link: LinkId) {
+        if self.links.has(link) {
+            self.out.close(link, true);
+            if let Some(server) = self.remove_link(now, link, None) {
+                self.reconnect(now, server);
+            }
+        }
+    }
+
+    /// Strikes a link off; says whose last link it was.
+    fn remove_link(&mut self, now: Time, link: LinkId, why: Option<LinkFailure>) -> Option<ServerId> {
+        let PeerLink { target, state } = self.links.links.remove(&link)?;
+        let was_up = matches!(state, LinkState::Up(_));
+        if let Some(id) = target
+            && let Some(target) = self.links.targets.get_mut(&id)
+        {
+            target.link = None;
+            if target.origin == Origin::Announced {
+                self.links.targets.remove(&id);
+            } else {
+                // One that was up is tried at once: that tells whether its registrar is gone, or the link alone.
+                let pause = if was_up { Duration::ZERO } else { target.pause };
+                let longest = match target.origin {
+                    Origin::Configured => self.links.longest_pause,
+                    Origin::Learnt | Origin::Announced => LONGEST_PAUSE,
+                };
+                if !was_up {
+                    target.pause = (target.pause * 2).min(longest);
+                }
+                if let Some(why) = why
+                    && !target.told
+                {
+                    target.told = true;
+                    self.out.events.push_back(Event::PeerDown { to: target.to.clone(), why });
+                }
+                self.timers.set(Wake::ConnectPeer(id), now + pause);
+            }
+        }
+        let LinkState::Up(UpLink { peer: Some(server), .. }) = state else { return None };
+        let peer = self.peers.find_mut(server)?;
+        peer.links.remove(&link);
+        peer.links.is_empty().then_some(server)
+    }
+
+    /// The link messages to this registrar go on.
+    pub(super) fn link_to(&self, server: ServerId) -> Option<LinkId> {
+        preferred(self.id, server, &self.peers.find(server)?.links)
+    }
+}
+
+/// Design 4: of two links that both ends have opened, each sends on that of the lower identifier. Of several
+/// opened by the same end the newest: the others may be dead without notice.
+pub(super) fn preferred(me: ServerId, server: ServerId, links: &BTreeSet<LinkId>) -> Option<LinkId> {
+    links.iter().copied().max_by_key(|link| (link.is_incoming() == (server < me), *link))
+}
+
+/// Where a registrar with this transport can be connected to. An address that means another machine there than here
+/// (loopback told over a network, or none in particular) is replaced by the one it was heard from; so is one that
+/// was merely announced, if `only` where it came from counts.
+fn destination(transport: &TransportAddress, heard_from: &[IpAddr], only: bool) -> Option<Destination> {
+    let (kind, port, addresses) = match transport {
+        TransportAddress::Tcp { port, address, .. } => (LinkKind::Tcp, *port, vec![*address]),
+        TransportAddress::Sctp { port, addresses, .. } => {
+            (LinkKind::Sctp, *port, addresses.as_slice().to_vec())
+        }
+        TransportAddress::Dccp { .. }
+        | TransportAddress::Udp { .. }
+        | TransportAddress::UdpLite { .. }
+        | TransportAddress::Opaque(_) => return None,
+    };
+    let near = heard_from.is_empty() || heard_from.iter().any(IpAddr::is_loopback);
+    let usable = |address: &IpAddr| {
+        !address.is_unspecified() && !address.is_multicast() && (near || !address.is_loopback())
+    };
+    let mut kept: Vec<IpAddr> =
+        addresses.iter().map(IpAddr::to_canonical).filter(|address| usable(address)).collect();
+    if kept.is_empty() || only && !heard_from.iter().any(|from| kept.contains(from)) {
+        kept = heard_from.to_vec();
+        // A TCP link goes to one address.
+        kept.truncate(if kind == LinkKind::Tcp { 1 } else { usize::MAX });
+    }
+    let addresses = Addresses::new(kept).filter(|_| port != 0)?;
+    Some(Destination { kind, protocol: Protocol::Enrp, port, addresses })
+}
+
+fn own_transport(kind: LinkKind, local: &[SocketAddr]) -> Option<TransportAddress> {
+    let (first, transport_use) = (local.first()?, TransportUse::DataOnly);
+    let (port, address) = (first.port(), first.ip().to_canonical());
+    match kind {
+        LinkKind::Tcp => Some(TransportAddress::Tcp { port, transport_use, address }),
+        LinkKind::Sctp => {
+            let addresses = Addresses::new(local.iter().map(|local| local.ip().to_canonical()).collect())?;
+            Some(TransportAddress::Sctp { port, transport_use, addresses })
+        }
+        LinkKind::Udp => None,
+    }
+}

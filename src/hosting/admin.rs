@@ -193,7 +193,10 @@ macro_rules! counters {
         fn counters(counters: &Counters) -> Value {
             // All of them: one that is new and not listed does not compile.
             let Counters { $($name),* } = *counters;
-            json!({ "v": 1, "counters": { $(stringify!($name): $name),* } })
+            let list = [$((stringify!($name), $name)),*];
+            let list: serde_json::Map<String, Value> =
+                list.into_iter().map(|(name, count)| (name.to_string(), count.into())).collect();
+            json!({ "v": 1, "counters": list })
         }
     };
 }

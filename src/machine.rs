@@ -110,6 +110,9 @@ pub enum LinkFailure {
     Congested,
     /// The system had no descriptor, memory or permission for it.
     NoResources,
+    /// There is a link to that peer already: between two SCTP ports there is one association, whoever opened it. It came up,
+    /// or is being opened, under another identifier.
+    Present,
 }
 
 /// What a machine is told.

@@ -299,6 +299,21 @@ impl Hunt {
         true
     }
 
+    /// Where an attempt goes.
+    pub(super) fn attempt(&self, link: LinkId) -> Option<Destination> {
+        let State::Hunting(round) = &self.state else { return None };
+        round.attempts.get(&link).cloned()
+    }
+
+    /// Another link takes the place of an attempt's.
+    pub(super) fn replace_attempt(&mut self, link: LinkId, by: LinkId) {
+        if let State::Hunting(round) = &mut self.state
+            && let Some(to) = round.attempts.remove(&link)
+        {
+            round.attempts.insert(by, to);
+        }
+    }
+
     /// An attempt has failed (SH4). False: it was none.
     pub(super) fn on_link_down(&mut self, ctx: &mut Context, link: LinkId, why: LinkFailure) -> bool {
         let State::Hunting(round) = &mut self.state else { return false };

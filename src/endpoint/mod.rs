@@ -213,7 +213,8 @@ struct Incoming {
 #[derive(Clone, Debug)]
 struct Caller {
     kind: LinkKind,
-    peer: SocketAddr,
+    /// Its addresses; at least one.
+    peers: Vec<SocketAddr>,
     local: Vec<IpAddr>,
     dialect: Dialect,
 }
@@ -457,10 +458,19 @@ impl Endpoint {
     fn on_link_up(&mut self, link: LinkId, kind: LinkKind, local: &[SocketAddr], peer: &[SocketAddr]) {
         if link.is_incoming() {
             let Some(incoming) = self.incoming.get_mut(&link) else { return };
-            let Some(peer) = peer.first().copied() else { return self.turn_away(link) };
+            if peer.is_empty() {
+                return self.turn_away(link);
+            }
             let local = local.iter().map(SocketAddr::ip).collect();
-            incoming.caller = Some(Caller { kind, peer, local, dialect: Dialect::Unknown });
-        } else if self.hunt.on_link_up(&mut self.ctx, link, kind, local, peer) {
+            let peers = peer.to_vec();
+            incoming.caller = Some(Caller { kind, peers, local, dialect: Dialect::Unknown });
+        } else {
+            self.on_attempt_up(link, kind, local, peer);
+        }
+    }
+
+    fn on_attempt_up(&mut self, link: LinkId, kind: LinkKind, local: &[SocketAddr], peer: &[SocketAddr]) {
+        if self.hunt.on_link_up(&mut self.ctx, link, kind, local, peer) {
             // There may have been a home before, one that did not answer.
             self.on_home_lost();
             self.on_home();
@@ -470,9 +480,33 @@ impl Endpoint {
     fn on_link_down(&mut self, link: LinkId, why: LinkFailure) {
         if self.is_home(link) {
             self.lose_home(false);
-        } else if self.incoming.remove(&link).is_none() {
+        } else if self.incoming.remove(&link).is_none()
+            && !(why == LinkFailure::Present && self.turn_to_caller(link))
+        {
             self.hunt.on_link_down(&mut self.ctx, link, why);
         }
+    }
+
+    /// The registrar to be connected to has come to us first, and between two SCTP ports there is one association: its
+    /// link is taken for the one that was to be opened. Whether there is such a link.
+    fn turn_to_caller(&mut self, attempt: LinkId) -> bool {
+        let Some(to) = self.hunt.attempt(attempt) else { return false };
+        let is_it = |caller: &Caller| {
+            caller.kind == to.kind
+                && caller
+                    .peers
+                    .iter()
+                    .any(|at| at.port() == to.port && to.addresses.as_slice().contains(&at.ip()))
+        };
+        let found = self.incoming.iter().find(|(_, incoming)| incoming.caller.as_ref().is_some_and(is_it));
+        let Some(link) = found.map(|(link, _)| *link) else { return false };
+        let Some(caller) = self.incoming.remove(&link).and_then(|incoming| incoming.caller) else {
+            return false;
+        };
+        self.hunt.replace_attempt(attempt, link);
+        let local: Vec<_> = caller.local.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
+        self.on_attempt_up(link, caller.kind, &local, &caller.peers);
+        true
     }
 
     fn on_message(&mut self, link: LinkId, bytes: &[u8]) {
@@ -564,11 +598,12 @@ impl Endpoint {
             return;
         }
         let Some(caller) = self.incoming.remove(&link).and_then(|incoming| incoming.caller) else { return };
+        let Some(peer) = caller.peers.first().copied() else { return };
         self.ctx.counters.adoptions += 1;
         let new = HomeLink {
             link,
             kind: caller.kind,
-            home: Home { server: keep_alive.server, peer: caller.peer },
+            home: Home { server: keep_alive.server, peer },
             local: caller.local,
             destination: None,
             heard: self.ctx.now,

@@ -98,6 +98,7 @@ pub(super) fn failure(why: LinkFailure) -> &'static str {
         LinkFailure::TimedOut => "no answer",
         LinkFailure::Reset => "connection reset",
         LinkFailure::Closed => "it closed the connection",
+        LinkFailure::Present => "there is an association with it already",
         LinkFailure::Garbled => "what came is not ENRP",
         LinkFailure::Congested => "it does not read",
         LinkFailure::NoResources => "no descriptor or memory",

@@ -5,6 +5,7 @@
 //! answered in `registration`, `resolution` and `liveness`.
 
 use super::ElementKey;
+use super::liveness::Endpoint;
 use crate::config::Limits;
 use crate::machine::{LinkId, LinkKind};
 use crate::types::{Identity, PoolHandle};
@@ -70,6 +71,16 @@ impl Clients {
 
     pub(super) fn find_mut(&mut self, link: LinkId) -> Option<&mut Client> {
         self.up.get_mut(&link)
+    }
+
+    /// A link whose other end is at one of these addresses and that port.
+    pub(super) fn at(&self, (kind, port, addresses): &Endpoint) -> Option<LinkId> {
+        let is_there = |client: &Client| {
+            client.kind == *kind
+                && client.port == *port
+                && client.addresses.iter().any(|address| addresses.contains(address))
+        };
+        self.up.iter().find(|(_, client)| is_there(client)).map(|(link, _)| *link)
     }
 
     /// Notes a link that is about to come up; false if there are too many already.

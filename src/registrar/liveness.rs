@@ -10,7 +10,7 @@
 
 use super::clients::{Client, counted_address};
 use super::{ElementKey, Registrar, Removal};
-use crate::machine::{Destination, Effect, LinkId, LinkKind, Protocol};
+use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::timer::Timers;
 use crate::types::{Addresses, Time, TransportAddress};
 use crate::wire::{AsapMessage, Dialect, KeepAlive};
@@ -55,7 +55,7 @@ enum Reporter {
 }
 
 /// Where a probe goes.
-type Endpoint = (LinkKind, u16, Vec<IpAddr>);
+pub(super) type Endpoint = (LinkKind, u16, Vec<IpAddr>);
 
 /// A link to an ASAP transport.
 #[derive(Debug)]
@@ -137,8 +137,9 @@ impl Registrar {
 
     /// Closes a link opened to probe, unless the endpoint has come to use it itself.
     fn close_unused(&mut self, link: LinkId) {
-        let used =
-            self.clients.find(link).is_some_and(|c| !c.elements.is_empty() || !c.subscriptions.is_empty());
+        // What the endpoint has opened it closes.
+        let used = link.is_incoming()
+            || self.clients.find(link).is_some_and(|c| !c.elements.is_empty() || !c.subscriptions.is_empty());
         if !used {
             self.clients.down(link);
             self.out.close(link, false);
@@ -277,8 +278,23 @@ impl Registrar {
 
     /// A link to an ASAP transport is lost, or could not be opened: for those asked through it, that is the answer.
     /// Those that had acknowledged are asked in turn, through another link.
-    pub(super) fn on_probe_link_down(&mut self, now: Time, link: LinkId) {
+    ///
+    /// If it could not be opened because the endpoint has a link to us already (between two SCTP ports there is one
+    /// association), they are asked there.
+    pub(super) fn on_probe_link_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
+        let Some(endpoint) = self.liveness.by_link.get(&link).cloned() else { return };
         let Some(probe) = self.liveness.take_probe(link) else { return };
+        if why == LinkFailure::Present
+            && let Some(present) = self.clients.at(&endpoint)
+        {
+            for key in &probe.elements {
+                self.liveness.by_element.insert(key.clone(), endpoint.clone());
+            }
+            self.liveness.by_link.insert(present, endpoint.clone());
+            self.liveness.probes.insert(endpoint, Probe { link: present, ..probe });
+            self.on_probe_link_up(present);
+            return;
+        }
         for key in probe.elements {
             if self.liveness.deadlines.deadline(&key).is_some() {
                 self.remove(now, &key, Removal::Unreachable);

@@ -297,7 +297,7 @@ impl Machine for Registrar {
                 if self.links.has(link) {
                     self.on_peer_down(now, link, why);
                 } else {
-                    self.on_client_down(now, link);
+                    self.on_client_down(now, link, why);
                 }
             }
             Input::Message { link, channel, bytes, complete } => {
@@ -349,8 +349,8 @@ impl Registrar {
         self.out.close(link, true);
     }
 
-    fn on_client_down(&mut self, now: Time, link: LinkId) {
-        self.on_probe_link_down(now, link);
+    fn on_client_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
+        self.on_probe_link_down(now, link, why);
         if let Some(client) = self.clients.down(link) {
             self.subscriptions.forget_link(link, &client);
             self.on_registering_link_lost(now, client);

@@ -112,7 +112,8 @@ impl<M: Machine> Driver<M> {
         collect(&mut self.machine, now(), &mut self.world.effects, on_event);
         self.settle(on_event);
         loop {
-            let busy = !self.world.again.is_empty() || !self.commands.is_empty();
+            let waiting = !self.world.after_accepting.is_empty() && self.world.accept_paused.is_none();
+            let busy = waiting || !self.world.again.is_empty() || !self.commands.is_empty();
             let wait = self.world.wait(now(), self.machine.poll_timeout(), busy);
             self.world.poller.wait(wait, &mut ready)?;
             self.turn(&mut ready, on_event);
@@ -146,6 +147,7 @@ impl<M: Machine> Driver<M> {
         for place in self.world.take_due(now) {
             self.visit(now, place, on_event);
         }
+        self.world.connect_after_accepting(now);
         self.world.resume_accepting(now);
         if let Some(groups) = &mut self.world.groups {
             groups.recheck(now);
@@ -247,6 +249,7 @@ impl<M: Machine> Driver<M> {
             return;
         }
         let mut unsent = Vec::new();
+        let mut renewed = None;
         // After the peer's FIN our direction may still have something to deliver.
         if why == LinkFailure::Closed && link.connection.queued() > 0 {
             link.connection.finish();
@@ -254,13 +257,20 @@ impl<M: Machine> Driver<M> {
             self.world.touch(place);
         } else {
             unsent = link.connection.take_unsent();
-            self.world.remove(place, false);
+            renewed = self.world.renew(place);
+            if renewed.is_none() {
+                self.world.remove(place, false);
+            }
         }
         for (channel, message) in unsent {
             self.machine.handle(now, Input::SendFailed { link: id, channel, message });
             collect(&mut self.machine, now, &mut self.world.effects, on_event);
         }
         self.feed(now, Input::LinkDown { link: id, why }, on_event);
+        if let Some((link, protocol)) = renewed {
+            self.feed(now, Input::Incoming { link, protocol }, on_event);
+            self.visit(now, place, on_event);
+        }
     }
 
     fn hear(&mut self, now: Time, index: usize, on_event: &mut OnEvent<'_, M>) {

@@ -4,6 +4,7 @@
 
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol};
+use crate::runtime::listener::Listener;
 use crate::runtime::poller::Interest;
 use crate::runtime::sctp::Sctp;
 use crate::runtime::tcp::Tcp;
@@ -79,6 +80,14 @@ impl Connection {
             LinkKind::Sctp => Carrier::Sctp(Box::new(Sctp::connect(to, limits)?)),
         };
         Ok(Connection { carrier })
+    }
+
+    /// Begins to open an SCTP association that leaves from a listening port ([`Listener::bind_port`]). Errors beside the
+    /// system's: EISCONN if the port has an association with the peer that waits to be accepted, EADDRNOTAVAIL if it has
+    /// one that was accepted or opened before.
+    pub(super) fn connect_from(port: &Listener, to: &Destination, limits: &Limits) -> io::Result<Connection> {
+        let sctp = Sctp::connect_from(port.socket(), to, limits)?;
+        Ok(Connection { carrier: Carrier::Sctp(Box::new(sctp)) })
     }
 
     /// Takes on an accepted socket, makes it non-blocking and close-on-exec. `Session` finds out whether the
@@ -212,6 +221,15 @@ impl Connection {
         }
     }
 
+    /// After `Down`, when what was not sent has been taken back: if another incarnation of the peer has taken over the
+    /// association (SCTP's RESTART), the connection is one to that, just accepted, for the protocol returned.
+    pub fn begin_anew(&mut self) -> Option<Protocol> {
+        match &mut self.carrier {
+            Carrier::Tcp(_) | Carrier::Udp(_) => None,
+            Carrier::Sctp(sctp) => sctp.begin_anew(),
+        }
+    }
+
     /// Begins to close in order: what is queued goes out, then the end of the session if the link is framed, then
     /// FIN or SHUTDOWN. What comes meanwhile is read and dropped. `Down` tells when the peer has closed too;
     /// how long to wait for that is for the owner to say.
@@ -264,7 +282,6 @@ pub(super) fn plain_address(address: io::Result<SockAddr>) -> Option<SocketAddr>
 mod tests {
     use super::*;
     use crate::machine::UserChannel;
-    use crate::runtime::listener::Listener;
     use crate::runtime::now;
     use crate::runtime::poller::poll;
     use crate::types::Addresses;

@@ -4,9 +4,13 @@ use crate::config::Limits;
 use crate::machine::{LinkKind, Protocol};
 use crate::runtime::sctp::kernel;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Pieces read from a port's socket while looking for the next association.
+const READS: usize = 256;
 
 /// A listening socket, non-blocking and close-on-exec.
 #[derive(Debug)]
@@ -15,6 +19,14 @@ pub struct Listener {
     kind: LinkKind,
     protocol: Protocol,
     local: SocketAddr,
+    many: Option<Many>,
+}
+
+/// What is kept about a one-to-many socket.
+#[derive(Debug, Default)]
+struct Many {
+    /// An association that is up, and for which there was no descriptor.
+    waiting: Cell<Option<i32>>,
 }
 
 /// A socket that the program has made itself.
@@ -115,6 +127,31 @@ impl Listener {
         backlog: i32,
         limits: &Limits,
     ) -> io::Result<Listener> {
+        Listener::open(kind, protocol, address, further, backlog, limits, false)
+    }
+
+    /// An SCTP port: one one-to-many socket (RFC 6458 3) to which others come, and from which associations to others can
+    /// be opened, so that these leave from the port where one listens (RFC 5352 5). Each association gets a socket of
+    /// its own when it is accepted or opened.
+    pub fn bind_port(
+        protocol: Protocol,
+        address: SocketAddr,
+        further: &[IpAddr],
+        backlog: i32,
+        limits: &Limits,
+    ) -> io::Result<Listener> {
+        Listener::open(LinkKind::Sctp, protocol, address, further, backlog, limits, true)
+    }
+
+    fn open(
+        kind: LinkKind,
+        protocol: Protocol,
+        address: SocketAddr,
+        further: &[IpAddr],
+        backlog: i32,
+        limits: &Limits,
+        many: bool,
+    ) -> io::Result<Listener> {
         let domain = match further.iter().any(IpAddr::is_ipv6) {
             true => Domain::IPV6,
             false => Domain::for_address(address),
@@ -124,8 +161,11 @@ impl Listener {
                 Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?
             }
             LinkKind::Sctp => {
-                let socket = kernel::open(domain)?;
+                let socket = if many { kernel::open_many(domain)? } else { kernel::open(domain)? };
                 kernel::prepare(&socket, &limits.path)?;
+                if many {
+                    kernel::tune(&socket)?;
+                }
                 socket
             }
             LinkKind::Tcp | LinkKind::Udp => return Err(io::ErrorKind::Unsupported.into()),
@@ -167,7 +207,17 @@ impl Listener {
             kernel::bind_also(&socket, &further)?;
         }
         socket.listen(backlog)?;
-        Ok(Listener { socket, kind, protocol, local })
+        let many = (socket.r#type()? == Type::SEQPACKET).then(Many::default);
+        Ok(Listener { socket, kind, protocol, local, many })
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether associations can be opened from it.
+    pub fn is_port(&self) -> bool {
+        self.many.is_some()
     }
 
     /// The descriptor to wait on.
@@ -194,6 +244,9 @@ impl Listener {
     /// error means that the system has no room (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection waits,
     /// and so should the caller.
     pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        if let Some(many) = &self.many {
+            return self.peel_off(many);
+        }
         loop {
             let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
             // SAFETY: null pointers tell accept4 that the peer's address is not wanted.
@@ -213,6 +266,30 @@ impl Listener {
                 _ => {}
             }
         }
+    }
+}
+
+impl Listener {
+    /// The next association that has come up on a one-to-many socket.
+    fn peel_off(&self, many: &Many) -> io::Result<Option<OwnedFd>> {
+        for _ in 0..READS {
+            let Some(association) = many.waiting.take().or_else(|| kernel::next_up(&self.socket, READS))
+            else {
+                return Ok(None);
+            };
+            match kernel::peel_off(&self.socket, association) {
+                Ok(socket) => return Ok(Some(socket.into())),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        many.waiting.set(Some(association));
+                        return Err(error);
+                    }
+                    // It is over already.
+                    _ => log::debug!("an association ended before it was accepted: {error}"),
+                },
+            }
+        }
+        Ok(None)
     }
 }
 

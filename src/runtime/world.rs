@@ -2,9 +2,9 @@
 //! poller. Carries out effects; what comes of them is the driver's to tell.
 
 use crate::config::Limits;
-use crate::machine::{Effect, LinkFailure, LinkId, Protocol};
+use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::runtime::driver::DriverConfig;
-use crate::runtime::link::{Connection, plain_address};
+use crate::runtime::link::{Connection, failure, plain_address};
 use crate::runtime::listener::Listener;
 use crate::runtime::multicast::Groups;
 use crate::runtime::poller::{Interest, Poller};
@@ -22,6 +22,9 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted; the system has its own ceiling.
 const BACKLOG: i32 = 4_096;
 
+/// How often two listeners that are to have one port number look for it.
+const PAIRS: usize = 16;
+
 /// Tokens of the poller: the wake-up, then listeners, announcement groups, links.
 pub(super) const WAKE: usize = 0;
 pub(super) const LISTENERS: usize = 1;
@@ -33,6 +36,8 @@ pub(super) struct World {
     pub poller: Box<dyn Poller>,
     limits: Limits,
     pub listeners: Vec<Listener>,
+    /// Where they are, in the order of the configuration: one listener may serve several of its entries.
+    locals: Vec<SocketAddr>,
     /// Until when no connection is accepted, after the system had no room.
     pub accept_paused: Option<Time>,
     crowded: bool,
@@ -50,6 +55,8 @@ pub(super) struct World {
     pub effects: VecDeque<Effect>,
     /// Links that never came to life.
     pub failed: VecDeque<(LinkId, LinkFailure)>,
+    /// Links to peers whose own association waits to be accepted: that first.
+    pub after_accepting: Vec<(LinkId, Destination)>,
 }
 
 /// A link and what is kept about it.
@@ -70,12 +77,9 @@ pub(super) struct Link {
 impl World {
     /// Opens listeners and announcement groups.
     pub fn open(mut poller: Box<dyn Poller>, config: DriverConfig) -> io::Result<World> {
-        let mut listeners = Vec::new();
-        for (n, (kind, protocol, address)) in config.listeners.iter().enumerate() {
-            let listener = Listener::bind_all(*kind, *protocol, *address, &[], BACKLOG, &config.limits)
-                .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
+        let (listeners, locals) = listen(&config)?;
+        for (n, listener) in listeners.iter().enumerate() {
             poller.set(listener.fd(), LISTENERS + n, Interest::READ)?;
-            listeners.push(listener);
         }
         let groups = config.multicast.as_ref().map(Groups::open);
         for (n, fd) in groups.iter().flat_map(Groups::descriptors) {
@@ -85,6 +89,7 @@ impl World {
             poller,
             limits: config.limits,
             listeners,
+            locals,
             accept_paused: None,
             crowded: false,
             groups,
@@ -98,12 +103,13 @@ impl World {
             dirty: Vec::new(),
             effects: VecDeque::new(),
             failed: VecDeque::new(),
+            after_accepting: Vec::new(),
         })
     }
 
     /// Where the listeners are.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(Listener::local).collect()
+        self.locals.clone()
     }
 
     /// How long to wait for descriptors.
@@ -242,15 +248,7 @@ impl World {
 
     pub fn execute(&mut self, now: Time, effect: Effect) {
         match effect {
-            Effect::Connect { link, to } => match Connection::connect(now, &to, &self.limits) {
-                Ok(connection) => {
-                    self.insert(link, connection, None);
-                }
-                Err(error) => {
-                    log::debug!("cannot connect to {:?} port {}: {error}", to.addresses.as_slice(), to.port);
-                    self.failed.push_back((link, LinkFailure::NoResources));
-                }
-            },
+            Effect::Connect { link, to } => self.connect(now, link, to),
             Effect::Send { link, channel, bytes } => {
                 if let Some(&place) = self.by_id.get(&link)
                     && let Some(slot) = &mut self.links[place]
@@ -260,6 +258,7 @@ impl World {
                 }
             }
             Effect::Close { link, abort } => {
+                self.after_accepting.retain(|(waiting, _)| *waiting != link);
                 let Some(place) = self.by_id.remove(&link) else { return };
                 if abort {
                     self.remove(place, true);
@@ -275,6 +274,54 @@ impl World {
                 }
             }
         }
+    }
+
+    fn connect(&mut self, now: Time, link: LinkId, to: Destination) {
+        let port = self.listeners.iter().find(|listener| {
+            listener.is_port() && listener.protocol() == to.protocol && listener.kind() == to.kind
+        });
+        let begun = match port {
+            Some(port) => Connection::connect_from(port, &to, &self.limits),
+            None => Connection::connect(now, &to, &self.limits),
+        };
+        let error = match begun {
+            Ok(connection) => {
+                self.insert(link, connection, None);
+                return;
+            }
+            Err(error) => error,
+        };
+        let why = match error.raw_os_error() {
+            Some(libc::EISCONN | libc::EALREADY) if port.is_some() => {
+                self.after_accepting.push((link, to));
+                return;
+            }
+            Some(libc::EADDRNOTAVAIL) if port.is_some() => LinkFailure::Present,
+            Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => failure(&error),
+            _ => LinkFailure::NoResources,
+        };
+        log::debug!("cannot connect to {:?} port {}: {error}", to.addresses.as_slice(), to.port);
+        self.failed.push_back((link, why));
+    }
+
+    /// Tries again what had to wait for an association to be accepted.
+    pub fn connect_after_accepting(&mut self, now: Time) {
+        for (link, to) in std::mem::take(&mut self.after_accepting) {
+            self.connect(now, link, to);
+        }
+    }
+
+    /// A link's peer has begun anew on it: from now on it is another link, which the peer opened.
+    pub fn renew(&mut self, place: usize) -> Option<(LinkId, Protocol)> {
+        let link = self.links.get_mut(place).and_then(Option::as_mut)?;
+        let protocol = link.connection.begin_anew()?;
+        if self.by_id.get(&link.id) == Some(&place) {
+            self.by_id.remove(&link.id);
+        }
+        link.id = LinkId::incoming(self.incoming);
+        self.incoming += 1;
+        self.by_id.insert(link.id, place);
+        Some((link.id, protocol))
     }
 
     /// Accepts one connection. None if none waits; no place if it was refused.
@@ -335,5 +382,63 @@ impl World {
                 log::error!("cannot wait at {}: {error}", listener.local());
             }
         }
+    }
+}
+
+/// Opens the listeners, and says where each entry of the configuration is. ASAP and ENRP over SCTP are ports; entries of one
+/// protocol with the same port number are one port at several addresses. An entry with port 0 gets the port of an
+/// earlier one that differs in what carries it and was given port 0 too.
+fn listen(config: &DriverConfig) -> io::Result<(Vec<Listener>, Vec<SocketAddr>)> {
+    let entries = &config.listeners;
+    let mut attempt = 0;
+    'anew: loop {
+        attempt += 1;
+        let mut listeners: Vec<Listener> = Vec::new();
+        let mut locals: Vec<SocketAddr> = Vec::new();
+        for (n, (kind, protocol, address)) in entries.iter().enumerate() {
+            let is_port = *kind == LinkKind::Sctp && matches!(protocol, Protocol::Asap | Protocol::Enrp);
+            if is_port
+                && address.port() != 0
+                && entries[..n].iter().any(|(k, p, a)| (k, p, a.port()) == (kind, protocol, address.port()))
+            {
+                // Bound with the first of them.
+                locals.push(*address);
+                continue;
+            }
+            let twin = entries
+                .iter()
+                .zip(&locals)
+                .filter(|((k, p, a), _)| k != kind && p == protocol && a == address && a.port() == 0)
+                .map(|(_, at)| at.port())
+                .next();
+            let at = SocketAddr::new(address.ip(), twin.unwrap_or(address.port()));
+            let bound = if is_port {
+                let further: Vec<IpAddr> = match address.port() {
+                    0 => Vec::new(),
+                    port => entries[n + 1..]
+                        .iter()
+                        .filter(|(k, p, a)| (k, p, a.port()) == (kind, protocol, port))
+                        .map(|(_, _, a)| a.ip())
+                        .collect(),
+                };
+                Listener::bind_port(*protocol, at, &further, BACKLOG, &config.limits)
+            } else {
+                Listener::bind_all(*kind, *protocol, at, &[], BACKLOG, &config.limits)
+            };
+            match bound {
+                Ok(listener) => {
+                    locals.push(listener.local());
+                    listeners.push(listener);
+                }
+                // Somebody has the twin's port: another one for both.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && twin.is_some() && attempt < PAIRS =>
+                {
+                    continue 'anew;
+                }
+                Err(error) => return Err(io::Error::new(error.kind(), format!("{address}: {error}"))),
+            }
+        }
+        return Ok((listeners, locals));
     }
 }

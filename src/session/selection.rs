@@ -17,7 +17,9 @@ pub(super) fn tells_unreachable(why: LinkFailure) -> bool {
         | LinkFailure::TimedOut
         | LinkFailure::Reset
         | LinkFailure::Closed => true,
-        LinkFailure::Garbled | LinkFailure::Congested | LinkFailure::NoResources => false,
+        LinkFailure::Garbled | LinkFailure::Congested | LinkFailure::NoResources | LinkFailure::Present => {
+            false
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
 use super::signal::{Mail, Signal};
 use super::{Error, Options, Result, Semantics};
-use crate::config::{EndpointConfig, Limits, SessionConfig};
+use crate::config::{EndpointConfig, Limits, PathLimits, SessionConfig};
 use crate::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
 };
@@ -77,7 +77,7 @@ impl Context {
             config.max_request_retransmit = n.saturating_sub(1);
             config.max_reg_attempt = n.max(1);
         }
-        let limits = Limits::default();
+        let limits = Limits { path: PathLimits::new(options.profile), ..Limits::default() };
         let limits =
             Limits { handle_bytes: limits.handle_bytes.min(options.semantics.handle_bytes), ..limits };
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
@@ -92,9 +92,12 @@ impl Context {
         for address in any {
             let mut endpoint = Endpoint::new(config.clone(), limits.clone(), seed);
             endpoint.set_registrars(runtime::now(), registrars.clone());
-            let listener = (LinkKind::Tcp, Protocol::Asap, SocketAddr::new(address, 0));
+            // Over SCTP registrars are connected to from the port where they find the elements, too.
+            let kinds: &[LinkKind] =
+                if has_sctp() { &[LinkKind::Tcp, LinkKind::Sctp] } else { &[LinkKind::Tcp] };
+            let at = SocketAddr::new(address, 0);
             let config = DriverConfig {
-                listeners: vec![listener],
+                listeners: kinds.iter().map(|kind| (*kind, Protocol::Asap, at)).collect(),
                 multicast: multicast.clone(),
                 limits: limits.clone(),
             };

@@ -247,6 +247,7 @@ fn link_errno(why: LinkFailure) -> i32 {
         LinkFailure::TimedOut => libc::ETIMEDOUT,
         LinkFailure::Reset | LinkFailure::Closed => libc::ECONNRESET,
         LinkFailure::Garbled => libc::EPROTO,
+        LinkFailure::Present => libc::EISCONN,
         LinkFailure::Congested | LinkFailure::NoResources => libc::ENOBUFS,
     }
 }
@@ -259,6 +260,7 @@ pub(super) fn why(why: LinkFailure) -> &'static str {
         LinkFailure::TimedOut => "no answer",
         LinkFailure::Reset => "broken off by the other side",
         LinkFailure::Closed => "closed by the other side without ending the session",
+        LinkFailure::Present => "there is an association with it already",
         LinkFailure::Garbled => "what came is not the protocol expected",
         LinkFailure::Congested => "more waits to be sent than the limit allows",
         LinkFailure::NoResources => "the system has no descriptor, memory or permission for it",

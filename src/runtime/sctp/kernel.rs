@@ -1,18 +1,20 @@
 //! Linux's SCTP sockets (RFC 6458, linux/sctp.h): options, addresses, sending and receiving with their ancillary data,
-//! notifications. One-to-one sockets; knows nothing of links. What the libc crate lacks is written out here.
+//! notifications. One-to-one sockets, and one-to-many ones of which each association is peeled off into a socket of its
+//! own; knows nothing of links. What the libc crate lacks is written out here.
 
 use crate::config::PathLimits;
 use crate::runtime::link::plain_address;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd};
 
 const BINDX_ADD: i32 = 100;
 const GET_PEER_ADDRS: i32 = 108;
 const GET_LOCAL_ADDRS: i32 = 109;
 const CONNECTX3: i32 = 111;
+const PEELOFF_FLAGS: i32 = 122;
 const EVENT: i32 = 127;
 
 const ASSOC_CHANGE: u16 = 0x8001;
@@ -37,7 +39,7 @@ const PATH_FLAGS: usize = 146;
 const HEARTBEATS: u32 = 1;
 const HEARTBEAT_NOW: u32 = 4;
 
-/// Which association of a one-to-one socket is meant: it has one, but 0 would mean the socket's own defaults.
+/// Which association of a one-to-one or peeled-off socket is meant: it has one, but 0 would mean the socket's own defaults.
 const THE_ASSOCIATION: i32 = 1;
 /// Streams asked for and granted. Each costs memory for as long as the association lives, and it is the peer who asks.
 const STREAMS: u16 = 64;
@@ -46,6 +48,8 @@ const STREAMS: u16 = 64;
 const BUFFER: usize = 4 << 20;
 /// Bytes of all the addresses of one end.
 const ADDRESSES: usize = 4 << 10;
+/// Longer than a notification of an association that has come up.
+const NOTICE: usize = 512;
 /// Room for one SCTP_SNDINFO or SCTP_RCVINFO.
 const CONTROL: usize = 64;
 
@@ -72,7 +76,8 @@ pub(super) enum Received {
 /// A notification.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Notice<'a> {
-    Up,
+    /// This association is up.
+    Up(i32),
     /// The association failed: the socket's error says why.
     Lost,
     /// Another incarnation of the peer has taken its place.
@@ -84,20 +89,26 @@ pub(super) enum Notice<'a> {
     /// The rest of the message in progress will not come.
     PartialAborted,
     /// A fragment of a message that could not be sent.
-    Failed {
-        envelope: Envelope,
-        first: bool,
-        last: bool,
-        sent: bool,
-        bytes: &'a [u8],
-    },
+    Failed { envelope: Envelope, first: bool, last: bool, sent: bool, bytes: &'a [u8] },
     /// One that nobody here needs.
     Other,
 }
 
 /// A one-to-one socket. `Unsupported`, with a sentence, where the kernel has no SCTP.
 pub(crate) fn open(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::SCTP)).map_err(|error| {
+    open_type(domain, Type::STREAM)
+}
+
+/// A one-to-many socket, to be tuned and bound; `Unsupported` as above.
+pub(crate) fn open_many(domain: Domain) -> io::Result<Socket> {
+    let socket = open_type(domain, Type::SEQPACKET)?;
+    // A long message of one association does not hold up what comes of the others.
+    set(&socket, libc::SCTP_FRAGMENT_INTERLEAVE, &1_i32)?;
+    Ok(socket)
+}
+
+fn open_type(domain: Domain, kind: Type) -> io::Result<Socket> {
+    Socket::new(domain, kind.nonblocking().cloexec(), Some(Protocol::SCTP)).map_err(|error| {
         match error.raw_os_error() {
             Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPROTOTYPE) => io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -138,10 +149,10 @@ pub(crate) fn prepare(socket: &Socket, path: &PathLimits) -> io::Result<()> {
     set(socket, libc::SCTP_DELAYED_SACK, &[0, millis(path.sack_delay), 2])
 }
 
-/// What a link needs, set before connecting or after accepting: notifications and the information about each message. A
+/// What a link needs, set before connecting, listening on a one-to-many socket, or after accepting: notifications and the information about each message. A
 /// socket that is closed without more ado breaks the association off, also when its process is killed: so the peer can
 /// tell a death from an orderly end.
-pub(super) fn tune(socket: &Socket) -> io::Result<()> {
+pub(crate) fn tune(socket: &Socket) -> io::Result<()> {
     #[repr(C)]
     struct Event {
         association: i32,
@@ -201,8 +212,9 @@ pub(crate) fn bind_also(socket: &Socket, addresses: &[SocketAddr]) -> io::Result
     set_bytes(socket, BINDX_ADD, bytes.as_ptr(), bytes.len())
 }
 
-/// Begins to connect to one peer with all these addresses.
-pub(super) fn connect(socket: &Socket, addresses: &[SocketAddr]) -> io::Result<()> {
+/// Begins to connect to one peer with all these addresses; the number of the association. On a one-to-many socket: EISCONN
+/// or EALREADY if it has an association with the peer, EADDRNOTAVAIL if it had one that was peeled off.
+pub(super) fn connect(socket: &Socket, addresses: &[SocketAddr]) -> io::Result<i32> {
     #[repr(C)]
     struct Connectx {
         association: i32,
@@ -224,9 +236,29 @@ pub(super) fn connect(socket: &Socket, addresses: &[SocketAddr]) -> io::Result<(
         )
     };
     match io::Error::last_os_error() {
-        _ if result == 0 => Ok(()),
-        error if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        _ if result == 0 => Ok(request.association),
+        error if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(request.association),
         error => Err(error),
+    }
+}
+
+/// Gives one association of a one-to-many socket a socket of its own, with all that has come for it. It may be up, or
+/// still being set up. EINVAL if it is over already.
+pub(crate) fn peel_off(socket: &Socket, association: i32) -> io::Result<Socket> {
+    // struct sctp_peeloff_flags_arg_t: association, the new descriptor, its flags.
+    let mut request = [association, -1, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
+    let mut len = size_of_val(&request) as libc::socklen_t;
+    // SAFETY: `request` has the structure's layout and `len` its size. On success the descriptor it holds was just
+    // opened and belongs to nobody else.
+    unsafe {
+        let result = libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_SCTP,
+            PEELOFF_FLAGS,
+            request.as_mut_ptr().cast(),
+            &raw mut len,
+        );
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(Socket::from_raw_fd(request[1])) }
     }
 }
 
@@ -290,6 +322,19 @@ fn addresses(socket: &Socket, option: i32) -> io::Result<Vec<SocketAddr>> {
 pub(super) fn send(socket: &Socket, envelope: Envelope, prompt: bool, bytes: &[u8]) -> io::Result<()> {
     let flags = if envelope.unordered { libc::SCTP_UNORDERED } else { 0 }
         | if prompt { libc::SCTP_SACK_IMMEDIATELY } else { 0 };
+    send_with(socket, envelope, flags, bytes)
+}
+
+/// Ends the association in order, once all that was handed over has been acknowledged.
+pub(super) fn shut_down(socket: &Socket) -> io::Result<()> {
+    if socket.r#type()? == Type::STREAM {
+        return socket.shutdown(Shutdown::Write);
+    }
+    // To a socket that was peeled off shutdown(2) does nothing.
+    send_with(socket, Envelope { stream: 0, ppid: 0, unordered: false }, libc::SCTP_EOF, &[])
+}
+
+fn send_with(socket: &Socket, envelope: Envelope, flags: i32, bytes: &[u8]) -> io::Result<()> {
     let info = libc::sctp_sndinfo {
         snd_sid: envelope.stream,
         snd_flags: flags as u16,
@@ -316,6 +361,26 @@ pub(super) fn send(socket: &Socket, envelope: Envelope, prompt: bool, bytes: &[u
         libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The next association of a one-to-many socket that has come up, if it is among the next so many pieces that wait there.
+/// Messages and other notifications are dropped: those of an association that is peeled off go with it.
+pub(crate) fn next_up(socket: &Socket, pieces: usize) -> Option<i32> {
+    let mut buffer = [const { MaybeUninit::uninit() }; NOTICE];
+    for _ in 0..pieces {
+        let len = match receive(socket, &mut buffer) {
+            Ok(Received::Notice { len, .. }) => len,
+            Ok(Received::Data { .. }) => continue,
+            // Errors of a one-to-many socket are those of single associations.
+            Ok(Received::End) | Err(_) => return None,
+        };
+        // SAFETY: `receive` has filled that many bytes of the buffer.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), len) };
+        if let Notice::Up(association) = notice(bytes) {
+            return Some(association);
+        }
+    }
+    None
 }
 
 /// Reads the next piece of a message or notification.
@@ -370,10 +435,12 @@ pub(super) fn notice(bytes: &[u8]) -> Notice<'_> {
     };
     let word =
         |at: usize| bytes.get(at..at + 4).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+    let host_word =
+        |at: usize| bytes.get(at..at + 4).and_then(|b| b.first_chunk()).map_or(0, |b| i32::from_ne_bytes(*b));
     match half(0) {
-        // struct sctp_assoc_change
+        // struct sctp_assoc_change: state at 8, association at 16
         ASSOC_CHANGE => match half(8) {
-            COMM_UP => Notice::Up,
+            COMM_UP => Notice::Up(host_word(16)),
             COMM_LOST | CANT_STR_ASSOC => Notice::Lost,
             RESTART => Notice::Restarted,
             SHUTDOWN_COMP => Notice::Complete,

@@ -1,5 +1,6 @@
-//! Links over kernel SCTP (RFC 5354 3.2, RFC 6458): one association a link, on a one-to-one socket. Messages keep their
-//! boundaries; ASAP and ENRP are told from the user's data by their payload protocol identifiers (11 and 12, RFC 5352
+//! Links over kernel SCTP (RFC 5354 3.2, RFC 6458): one association a link, on a socket of its own: a one-to-one socket, or
+//! one peeled off a port's one-to-many socket. So each has a send buffer of its own, and one whose peer does not read
+//! stops no other. Messages keep their boundaries; ASAP and ENRP are told from the user's data by their payload protocol identifiers (11 and 12, RFC 5352
 //! 2.1 and RFC 5353 2). The system calls are `kernel`'s.
 
 pub(super) mod kernel;
@@ -14,7 +15,7 @@ use socket2::{Domain, Socket};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Payload protocol identifiers.
@@ -80,6 +81,8 @@ pub(super) struct Sctp {
     ended: Option<LinkFailure>,
     /// `Down` is to be told at once.
     doomed: Option<LinkFailure>,
+    /// What the peer's new incarnation sends is waiting.
+    restarted: bool,
 }
 
 impl Sctp {
@@ -114,6 +117,30 @@ impl Sctp {
         Ok(sctp)
     }
 
+    /// The same from a port's one-to-many socket, so that the association leaves from that port. Errors, beside those of the
+    /// system: EISCONN if the port has an association with the peer that nobody has accepted yet,
+    /// EADDRNOTAVAIL if there is one that has been.
+    pub fn connect_from(port: &Socket, to: &Destination, limits: &Limits) -> io::Result<Sctp> {
+        let addresses = to.addresses.as_slice().iter();
+        let mut addresses: Vec<_> = addresses.map(|address| SocketAddr::new(*address, to.port)).collect();
+        let v4 = port.domain()? == Domain::IPV4;
+        if v4 || port.only_v6()? {
+            addresses.retain(|address| address.is_ipv4() == v4);
+        }
+        if addresses.is_empty() {
+            // The port does not have this family.
+            return Sctp::connect(to, limits);
+        }
+        let association = kernel::connect(port, &addresses)?;
+        // Before it is up: how setting it up went is told on its own socket.
+        let socket = kernel::peel_off(port, association).map_err(|error| match error.raw_os_error() {
+            // It is over already.
+            Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::ECONNREFUSED),
+            _ => error,
+        })?;
+        Ok(Sctp::new(socket, Stage::Connecting, to.protocol, limits))
+    }
+
     pub fn accepted(socket: Socket, protocol: Protocol, limits: &Limits) -> Sctp {
         let tuned = kernel::tune(&socket);
         let mut sctp = Sctp::new(socket, Stage::Fresh, protocol, limits);
@@ -142,6 +169,7 @@ impl Sctp {
             refused: Vec::new(),
             ended: None,
             doomed: None,
+            restarted: false,
         }
     }
 
@@ -299,7 +327,7 @@ impl Sctp {
             }
             return complete;
         };
-        // Pieces of one message come without others in between (fragment interleave level 0): what belongs to
+        // Pieces of one message come without others in between (fragment interleave level 0 or 1): what belongs to
         // another one means that the rest of the first will not come.
         let mut partial = self
             .partial
@@ -330,7 +358,7 @@ impl Sctp {
 
     fn on_notice(&mut self, notice: Notice<'_>, tell: &mut dyn FnMut(LinkEvent<'_>)) {
         match notice {
-            Notice::Up => {
+            Notice::Up(_) => {
                 if self.stage == Stage::Connecting {
                     self.up(tell);
                     self.flush();
@@ -340,7 +368,10 @@ impl Sctp {
             Notice::Lost => {
                 self.ended.get_or_insert(LinkFailure::Reset);
             }
-            Notice::Restarted => self.doomed = Some(LinkFailure::Reset),
+            Notice::Restarted => {
+                self.restarted = self.stage == Stage::Open;
+                self.doomed = Some(LinkFailure::Reset);
+            }
             Notice::Shutdown | Notice::Complete => self.ended = Some(LinkFailure::Closed),
             Notice::PartialAborted => self.partial = None,
             Notice::Failed { envelope, first, last, sent, bytes } => {
@@ -438,7 +469,9 @@ impl Sctp {
             *shut = true;
             // From now on the system goes on by itself, whatever becomes of us.
             let _ = self.socket.set_linger(None);
-            let _ = self.socket.shutdown(Shutdown::Write);
+            if let Err(error) = kernel::shut_down(&self.socket) {
+                log::debug!("cannot end an association in order: {error}");
+            }
         }
     }
 
@@ -453,6 +486,20 @@ impl Sctp {
         unsent.extend(self.queue.drain(..));
         unsent.retain(|(channel, _)| matches!(channel, Channel::User(_)));
         unsent
+    }
+
+    /// After `Down`, when another incarnation of the peer has taken over the association: begins anew as one that was accepted.
+    pub fn begin_anew(&mut self) -> Option<Protocol> {
+        if self.stage != Stage::Over || !std::mem::take(&mut self.restarted) {
+            return None;
+        }
+        self.stage = Stage::Fresh;
+        (self.ended, self.doomed, self.returning, self.pressed) = (None, None, None, false);
+        self.queued = 0;
+        self.queue.clear();
+        self.returned.clear();
+        self.refused.clear();
+        Some(self.protocol)
     }
 
     pub fn finish(&mut self) {

@@ -284,9 +284,11 @@ impl Registrar {
     pub(super) fn on_probe_link_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
         let Some(endpoint) = self.liveness.by_link.get(&link).cloned() else { return };
         let Some(probe) = self.liveness.take_probe(link) else { return };
-        if why == LinkFailure::Present
-            && let Some(present) = self.clients.at(&endpoint)
-        {
+        if why == LinkFailure::Present {
+            let Some(present) = self.clients.at(&endpoint) else {
+                // It ends just now: the deadline will tell.
+                return;
+            };
             for key in &probe.elements {
                 self.liveness.by_element.insert(key.clone(), endpoint.clone());
             }

@@ -3,8 +3,8 @@
 use crate::config::Limits;
 use crate::machine::{LinkKind, Protocol};
 use crate::runtime::sctp::kernel;
+use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -26,7 +26,7 @@ pub struct Listener {
 #[derive(Debug, Default)]
 struct Many {
     /// An association that is up, and for which there was no descriptor.
-    waiting: Cell<Option<i32>>,
+    waiting: Mutex<Option<i32>>,
 }
 
 /// A socket that the program has made itself.
@@ -273,7 +273,8 @@ impl Listener {
     /// The next association that has come up on a one-to-many socket.
     fn peel_off(&self, many: &Many) -> io::Result<Option<OwnedFd>> {
         for _ in 0..READS {
-            let Some(association) = many.waiting.take().or_else(|| kernel::next_up(&self.socket, READS))
+            let Some(association) =
+                many.waiting.lock().take().or_else(|| kernel::next_up(&self.socket, READS))
             else {
                 return Ok(None);
             };
@@ -281,7 +282,7 @@ impl Listener {
                 Ok(socket) => return Ok(Some(socket.into())),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                        many.waiting.set(Some(association));
+                        *many.waiting.lock() = Some(association);
                         return Err(error);
                     }
                     // It is over already.

@@ -580,3 +580,26 @@ fn an_announcement_does_not_rename_the_home() {
     announce(&mut rig, "10.9.0.1:3863", 6, vec![tcp([10, 0, 0, 1], 3863)]);
     assert_eq!(rig.endpoint.home().unwrap().server, ServerId::new(5));
 }
+
+#[test]
+fn a_registrar_that_has_come_to_us_first_is_the_home_on_the_link_it_opened() {
+    let mut rig = Rig::knowing(&[1, 2]);
+    let (came, other) = (LinkId::incoming(0), LinkId::incoming(1));
+    let at =
+        |n: u8, port| vec![SocketAddr::from(([10, 0, 9, n], port)), SocketAddr::from(([10, 0, 0, n], port))];
+    for (link, peer) in [(came, at(1, 3863)), (other, at(2, 5000))] {
+        rig.input(Input::Incoming { link, protocol: Protocol::Asap });
+        let local = [SocketAddr::from(([10, 0, 0, 9], 4000))];
+        let (kind, protocol, identity) = (to(1).kind, Protocol::Asap, None);
+        rig.input(Input::LinkUp { link, kind, protocol, local: &local, peer: &peer, identity });
+    }
+    rig.resolve("pool", 0);
+    rig.drain();
+    // Who came from another port may be anybody.
+    rig.down(link(1), LinkFailure::Present);
+    assert_eq!(rig.endpoint.home(), None);
+    rig.down(link(0), LinkFailure::Present);
+    assert_eq!(rig.endpoint.home().map(|home| home.peer), Some("10.0.9.1:3863".parse().unwrap()));
+    let sent: Vec<_> = rig.effects().into_iter().filter_map(sent).collect();
+    assert!(matches!(&sent[..], [(l, AsapMessage::HandleResolution { .. })] if *l == came));
+}

@@ -459,3 +459,37 @@ fn a_timeout_that_comes_early_or_twice_does_nothing() {
     assert_eq!((sent, world.registrar.counters().keep_alives_sent), (1, 1));
     assert!(world.has("pool", 1));
 }
+
+#[test]
+fn an_endpoint_that_has_come_to_us_first_is_probed_on_its_link() {
+    let mut world = World::new();
+    let lost = world.sctp_client(&["10.0.0.1", "10.0.1.1"]);
+    assert_eq!(world.register(lost, "pool", &element(1, "10.0.0.1")), Ok(()));
+    world.down(lost);
+    let (probe, _) = world.connecting().expect("a probe");
+    // From the port of its ASAP transport, where the probe was to go: two ports have one association.
+    let back = world.sctp_client(&["10.0.1.1", "10.0.0.1"]);
+    world.input(Input::LinkDown { link: probe, why: LinkFailure::Present });
+    assert!(world.keep_alives().iter().any(|(to, _)| *to == back));
+    world.acknowledge(back, "pool", 1);
+    world.pass(ms(500));
+    assert!(world.has("pool", 1));
+    // Silence is silence there, too, and the link is the endpoint's to close.
+    world.pass(ms(1_500));
+    assert_eq!(world.removed(), [(1, Removal::Unreachable)]);
+    assert!(!world.done().iter().any(|done| matches!(done, Done::Close(..))));
+}
+
+#[test]
+fn a_probe_refused_for_a_link_that_does_not_come_leaves_the_deadline_to_tell() {
+    let mut world = World::new();
+    let lost = world.sctp_client(&["10.0.0.1"]);
+    assert_eq!(world.register(lost, "pool", &element(1, "10.0.0.1")), Ok(()));
+    world.down(lost);
+    let (probe, _) = world.connecting().expect("a probe");
+    world.input(Input::LinkDown { link: probe, why: LinkFailure::Present });
+    world.pass(ms(100));
+    assert!(world.has("pool", 1));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.removed(), [(1, Removal::Unreachable)]);
+}

@@ -1,13 +1,16 @@
 //! Links over kernel SCTP, between two hosts (network namespaces) with two paths. Only the lab has all that
 //! (`tests/lab/run sctp-links`), so all but one are left out of an ordinary run.
 
+mod ports;
+
 use asap::config::Limits;
 use asap::machine::{Channel, Destination, LinkKind, Protocol, UserChannel};
 use asap::runtime::link::{Connection, LinkEvent};
 use asap::runtime::listener::Listener;
 use asap::runtime::now;
 use asap::runtime::poller::poll;
-use asap::types::Addresses;
+use asap::types::{Addresses, PeId, PoolHandle, ServerId};
+use asap::wire::{AsapMessage, Dialect, EnrpHeader, EnrpMessage};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::process::Command;
@@ -50,17 +53,19 @@ fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> T {
 
 /// Cuts or mends a path, silently: what is sent there is lost.
 fn lose(path: usize, percent: u32) {
+    disturb(path, &["loss", &format!("{percent}%")]);
+}
+
+/// Has netem do something to a path, both ways.
+fn disturb(path: usize, how: &[&str]) {
     let device = ["path1", "path2"][path];
-    let loss = format!("{percent}%");
-    let status =
-        Command::new("tc").args(["qdisc", "replace", "dev", device, "root", "netem", "loss", &loss]).status();
-    assert!(status.unwrap().success());
-    elsewhere(|| {
-        let status = Command::new("tc")
-            .args(["qdisc", "replace", "dev", device, "root", "netem", "loss", &loss])
-            .status();
+    let tc = || {
+        let command = ["qdisc", "replace", "dev", device, "root", "netem"];
+        let status = Command::new("tc").args(command).args(how).status();
         assert!(status.unwrap().success());
-    });
+    };
+    tc();
+    elsewhere(tc);
 }
 
 /// Both paths as they should be, whatever a test does.
@@ -153,12 +158,33 @@ fn run(sides: &mut [&mut Side], mut done: impl FnMut(&mut [&mut Side]) -> bool) 
     }
 }
 
-fn listen(protocol: Protocol) -> Listener {
+/// The two kinds of listener: a socket for each that is accepted, and a port, which associations are peeled off from.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    OneToOne,
+    Port,
+}
+
+const BOTH: [How; 2] = [How::OneToOne, How::Port];
+
+fn listen_as(how: How, protocol: Protocol) -> Listener {
     elsewhere(|| {
-        let first = SocketAddr::new(ip(THERE[0]), 0);
-        Listener::bind_all(LinkKind::Sctp, protocol, first, &[ip(THERE[1])], 4_096, &Limits::default())
-            .unwrap()
+        let (first, further, limits) = (SocketAddr::new(ip(THERE[0]), 0), [ip(THERE[1])], Limits::default());
+        match how {
+            How::OneToOne => {
+                Listener::bind_all(LinkKind::Sctp, protocol, first, &further, 4_096, &limits).unwrap()
+            }
+            How::Port => Listener::bind_port(protocol, first, &further, 4_096, &limits).unwrap(),
+        }
     })
+}
+
+/// As it is used for this protocol.
+fn listen(protocol: Protocol) -> Listener {
+    match protocol {
+        Protocol::Asap | Protocol::Enrp => listen_as(How::Port, protocol),
+        Protocol::Session | Protocol::Plain => listen_as(How::OneToOne, protocol),
+    }
 }
 
 fn dial(protocol: Protocol, port: u16, addresses: &[&str], limits: &Limits) -> Side {
@@ -170,7 +196,8 @@ fn dial(protocol: Protocol, port: u16, addresses: &[&str], limits: &Limits) -> S
 fn accept(listener: &Listener, limits: &Limits) -> Side {
     let limit = Instant::now() + PATIENCE;
     loop {
-        if let Some(socket) = listener.accept().unwrap() {
+        // A port's associations stay on its host, and so does who takes them.
+        if let Some(socket) = elsewhere(|| listener.accept().unwrap()) {
             let (kind, protocol) = (listener.kind(), listener.protocol());
             return Side::new(Connection::accepted(now(), socket, kind, protocol, limits).unwrap());
         }
@@ -181,8 +208,8 @@ fn accept(listener: &Listener, limits: &Limits) -> Side {
 }
 
 /// Both ends of a link, both up.
-fn pair_with(protocol: Protocol, limits: &Limits) -> (Side, Side) {
-    let listener = listen(protocol);
+fn pair_with(how: How, protocol: Protocol, limits: &Limits) -> (Side, Side) {
+    let listener = listen_as(how, protocol);
     let mut here = dial(protocol, listener.local().port(), &THERE, limits);
     let mut there = accept(&listener, limits);
     run(&mut [&mut here, &mut there], |sides| sides.iter().all(|side| !side.told.is_empty()));
@@ -191,11 +218,21 @@ fn pair_with(protocol: Protocol, limits: &Limits) -> (Side, Side) {
 }
 
 fn pair(protocol: Protocol) -> (Side, Side) {
-    pair_with(protocol, &Limits::default())
+    pair_with(How::OneToOne, protocol, &Limits::default())
 }
 
 fn user(ppid: u32, stream: u16, unordered: bool) -> Channel {
     Channel::User(UserChannel { ppid, stream, unordered })
+}
+
+fn asap() -> Vec<u8> {
+    let handle = PoolHandle::new(b"pool").unwrap();
+    AsapMessage::KeepAliveAck { handle, element: PeId(7) }.encode(Dialect::Rfc).unwrap()
+}
+
+fn enrp() -> Vec<u8> {
+    let header = EnrpHeader { sender: ServerId::new(1), receiver: ServerId::new(2) };
+    EnrpMessage::ListRequest { header }.encode(Dialect::Rfc).unwrap()
 }
 
 /// A message whose every byte can be checked.
@@ -228,25 +265,28 @@ fn a_kernel_without_sctp_is_told_in_a_sentence() {
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn messages_keep_boundaries_identifiers_and_streams() {
     let _alone = alone();
-    let (mut here, mut there) = pair(Protocol::Session);
-    there.echo = true;
-    let sent = [
-        (user(0, 0, false), b"one".to_vec()),
-        (user(0x0102_0304, 5, false), b"two".to_vec()),
-        (Channel::Asap, vec![1, 0, 0, 4]),
-        (user(12, 63, false), numbered(3, 1)),
-        (user(u32::MAX, 0, false), numbered(4, 70_000)),
-    ];
-    for (channel, bytes) in &sent {
-        here.connection.send(*channel, bytes.clone());
-        // Streams may overtake each other: one at a time.
-        let seen = here.data.len();
-        run(&mut [&mut here, &mut there], |sides| sides[0].data.len() > seen);
+    for how in BOTH {
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        there.echo = true;
+        let sent = [
+            (user(0, 0, false), b"one".to_vec()),
+            (user(0x0102_0304, 5, false), b"two".to_vec()),
+            (Channel::Asap, asap()),
+            (user(12, 63, false), enrp()),
+            (user(13, 63, false), numbered(3, 1)),
+            (user(u32::MAX, 0, false), numbered(4, 70_000)),
+        ];
+        for (channel, bytes) in &sent {
+            here.connection.send(*channel, bytes.clone());
+            // Streams may overtake each other: one at a time.
+            let seen = here.data.len();
+            run(&mut [&mut here, &mut there], |sides| sides[0].data.len() > seen);
+        }
+        assert_eq!(here.data, sent);
+        here.connection.send(user(1, 2, true), b"unordered".to_vec());
+        run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == 7);
+        assert_eq!(here.data[6], (user(1, 2, true), b"unordered".to_vec()));
     }
-    assert_eq!(here.data, sent);
-    here.connection.send(user(1, 2, true), b"unordered".to_vec());
-    run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == 6);
-    assert_eq!(here.data[5], (user(1, 2, true), b"unordered".to_vec()));
 }
 
 #[test]
@@ -256,16 +296,16 @@ fn asap_links_take_asap_alone_and_plain_ones_everything() {
     let listener = listen(Protocol::Asap);
     // A peer that sends what does not belong there.
     let mut plain = dial(Protocol::Plain, listener.local().port(), &THERE, &Limits::default());
-    let mut asap = accept(&listener, &Limits::default());
+    let mut strict = accept(&listener, &Limits::default());
     plain.connection.send(Channel::Asap, b"no such channel".to_vec());
-    plain.connection.send(user(12, 0, false), b"ENRP".to_vec());
-    plain.connection.send(user(11, 0, false), b"ASAP".to_vec());
-    run(&mut [&mut plain, &mut asap], |sides| !sides[1].data.is_empty());
-    assert_eq!(asap.data, [(Channel::Asap, b"ASAP".to_vec())]);
-    asap.connection.send(user(1, 0, false), b"no such channel".to_vec());
-    asap.connection.send(Channel::Asap, b"answer".to_vec());
-    run(&mut [&mut plain, &mut asap], |sides| !sides[0].data.is_empty());
-    assert_eq!(plain.data, [(user(11, 0, false), b"answer".to_vec())]);
+    plain.connection.send(user(12, 0, false), enrp());
+    plain.connection.send(user(11, 0, false), asap());
+    run(&mut [&mut plain, &mut strict], |sides| !sides[1].data.is_empty());
+    assert_eq!(strict.data, [(Channel::Asap, asap())]);
+    strict.connection.send(user(1, 0, false), b"no such channel".to_vec());
+    strict.connection.send(Channel::Asap, asap());
+    run(&mut [&mut plain, &mut strict], |sides| !sides[0].data.is_empty());
+    assert_eq!(plain.data, [(user(11, 0, false), asap())]);
 }
 
 #[test]
@@ -309,25 +349,27 @@ fn ipv6_and_mixed_addresses_reach() {
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn long_messages_arrive_whole_and_too_long_ones_are_refused() {
     let _alone = alone();
-    let (mut here, mut there) = pair(Protocol::Session);
-    there.echo = true;
-    let lengths = [300_000, 4, 65_536, 212_992];
-    for (n, len) in lengths.iter().enumerate() {
-        here.connection.send(user(7, 1, false), numbered(n as u32, *len));
+    for how in BOTH {
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        there.echo = true;
+        let lengths = [300_000, 4, 65_536, 212_992];
+        for (n, len) in lengths.iter().enumerate() {
+            here.connection.send(user(7, 1, false), numbered(n as u32, *len));
+        }
+        run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == lengths.len());
+        for (n, (_, bytes)) in here.data.iter().enumerate() {
+            assert_eq!((number(bytes), bytes.len()), (n as u32, lengths[n]));
+        }
+        // No send buffer takes it, nor is there such a stream: the message comes back, and the link lives on.
+        here.connection.send(user(7, 1, false), vec![1; 8 << 20]);
+        here.connection.send(user(7, 60_000, false), b"no such stream".to_vec());
+        here.connection.send(user(7, 0, false), b"still here".to_vec());
+        run(&mut [&mut here, &mut there], |sides| {
+            sides[0].failed.len() == 2 && sides[0].data.len() == lengths.len() + 1
+        });
+        assert_eq!(here.failed[0].len(), 8 << 20);
+        assert_eq!(here.failed[1], b"no such stream");
     }
-    run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == lengths.len());
-    for (n, (_, bytes)) in here.data.iter().enumerate() {
-        assert_eq!((number(bytes), bytes.len()), (n as u32, lengths[n]));
-    }
-    // No send buffer takes it, nor is there such a stream: the message comes back, and the link lives on.
-    here.connection.send(user(7, 1, false), vec![1; 8 << 20]);
-    here.connection.send(user(7, 60_000, false), b"no such stream".to_vec());
-    here.connection.send(user(7, 0, false), b"still here".to_vec());
-    run(&mut [&mut here, &mut there], |sides| {
-        sides[0].failed.len() == 2 && sides[0].data.len() == lengths.len() + 1
-    });
-    assert_eq!(here.failed[0].len(), 8 << 20);
-    assert_eq!(here.failed[1], b"no such stream");
 }
 
 #[test]
@@ -349,40 +391,44 @@ fn a_message_over_the_limit_ends_the_link() {
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn an_orderly_end_is_closed_and_loses_nothing() {
     let _alone = alone();
-    let (mut here, mut there) = pair(Protocol::Session);
-    for n in 0..1_000 {
-        here.connection.push(user(1, 0, false), numbered(n, 2_000));
-    }
-    here.connection.finish();
-    run(&mut [&mut here, &mut there], |sides| sides.iter().all(|side| side.is_down()));
-    assert!(here.said("down Closed") && there.said("down Closed"), "{:?} {:?}", here.told, there.told);
-    let numbers: Vec<u32> = there.data.iter().map(|(_, bytes)| number(bytes)).collect();
-    assert!(numbers.into_iter().eq(0..1_000));
+    for how in BOTH {
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        for n in 0..1_000 {
+            here.connection.push(user(1, 0, false), numbered(n, 2_000));
+        }
+        here.connection.finish();
+        run(&mut [&mut here, &mut there], |sides| sides.iter().all(|side| side.is_down()));
+        assert!(here.said("down Closed") && there.said("down Closed"), "{:?} {:?}", here.told, there.told);
+        let numbers: Vec<u32> = there.data.iter().map(|(_, bytes)| number(bytes)).collect();
+        assert!(numbers.into_iter().eq(0..1_000));
 
-    let (here, mut there) = pair(Protocol::Session);
-    here.connection.close(false);
-    run(&mut [&mut there], |sides| sides[0].is_down());
-    assert!(there.said("down Closed"), "{:?}", there.told);
+        let (here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        here.connection.close(false);
+        run(&mut [&mut there], |sides| sides[0].is_down());
+        assert!(there.said("down Closed"), "{:?}", there.told);
+    }
 }
 
 #[test]
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn breaking_off_and_dying_are_resets() {
     let _alone = alone();
-    let (here, mut there) = pair(Protocol::Session);
-    here.connection.close(true);
-    let took = run(&mut [&mut there], |sides| sides[0].is_down());
-    println!("an abort is told after {took:?}");
-    assert!(there.said("down Reset"), "{:?}", there.told);
+    for how in BOTH {
+        let (here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        here.connection.close(true);
+        let took = run(&mut [&mut there], |sides| sides[0].is_down());
+        println!("an abort is told after {took:?}");
+        assert!(there.said("down Reset"), "{:?}", there.told);
 
-    // What the system does for a process that is killed.
-    let (here, mut there) = pair(Protocol::Session);
-    drop(here);
-    run(&mut [&mut there], |sides| sides[0].is_down());
-    assert!(there.said("down Reset"), "{:?}", there.told);
+        // What the system does for a process that is killed.
+        let (here, mut there) = pair_with(how, Protocol::Session, &Limits::default());
+        drop(here);
+        run(&mut [&mut there], |sides| sides[0].is_down());
+        assert!(there.said("down Reset"), "{:?}", there.told);
+    }
 
-    // Before anybody has accepted it.
-    let listener = listen(Protocol::Session);
+    // Before anybody has accepted it. (What is over before it was accepted at a port was never there.)
+    let listener = listen_as(How::OneToOne, Protocol::Session);
     let mut here = dial(Protocol::Session, listener.local().port(), &THERE, &Limits::default());
     run(&mut [&mut here], |sides| sides[0].said("up Session"));
     here.connection.close(true);
@@ -407,36 +453,38 @@ fn nobody_listening_is_refused_at_once() {
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn what_was_not_sent_comes_back_when_the_peer_breaks_off() {
     let _alone = alone();
-    let limits = Limits { queued_bytes_per_link: 64 << 20, ..Limits::default() };
-    let (mut here, mut there) = pair_with(Protocol::Session, &limits);
-    // The peer reads nothing: its window, our send buffer and the queue fill up.
-    let lengths = [100, 3_000, 50_000];
-    for n in 0..900 {
-        here.connection.send(user(n, 1, false), numbered(n, lengths[n as usize % 3]));
+    for how in BOTH {
+        let limits = Limits { queued_bytes_per_link: 64 << 20, ..Limits::default() };
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &limits);
+        // The peer reads nothing: its window, our send buffer and the queue fill up.
+        let lengths = [100, 3_000, 50_000];
+        for n in 0..900 {
+            here.connection.send(user(n, 1, false), numbered(n, lengths[n as usize % 3]));
+        }
+        let queued = here.connection.queued();
+        assert!(queued > 0, "all of it fits: the test does not test");
+        // A little of it is read.
+        run(&mut [&mut there], |sides| sides[0].data.len() >= 10);
+        let delivered = there.data.len() as u32;
+        there.connection.close(true);
+        run(&mut [&mut here], |sides| sides[0].is_down());
+        assert!(here.said("down Reset"), "{:?}", here.told);
+        let back = here.connection.take_unsent();
+        let numbers: Vec<u32> = back
+            .iter()
+            .map(|(channel, bytes)| {
+                assert_eq!(*channel, user(number(bytes), 1, false));
+                assert_eq!(bytes.len(), lengths[number(bytes) as usize % 3]);
+                number(bytes)
+            })
+            .collect();
+        let bytes: usize = back.iter().map(|(_, bytes)| bytes.len()).sum();
+        println!("read {delivered}, back {} from {:?} on", numbers.len(), numbers.first());
+        assert!(bytes >= queued);
+        // The end of what was sent, without a gap, and nothing that was read.
+        assert!(numbers.iter().copied().eq(900 - numbers.len() as u32..900), "{numbers:?}");
+        assert!(numbers[0] >= delivered);
     }
-    let queued = here.connection.queued();
-    assert!(queued > 0, "all of it fits: the test does not test");
-    // A little of it is read.
-    run(&mut [&mut there], |sides| sides[0].data.len() >= 10);
-    let delivered = there.data.len() as u32;
-    there.connection.close(true);
-    run(&mut [&mut here], |sides| sides[0].is_down());
-    assert!(here.said("down Reset"), "{:?}", here.told);
-    let back = here.connection.take_unsent();
-    let numbers: Vec<u32> = back
-        .iter()
-        .map(|(channel, bytes)| {
-            assert_eq!(*channel, user(number(bytes), 1, false));
-            assert_eq!(bytes.len(), lengths[number(bytes) as usize % 3]);
-            number(bytes)
-        })
-        .collect();
-    let bytes: usize = back.iter().map(|(_, bytes)| bytes.len()).sum();
-    println!("read {delivered}, back {} from {:?} on", numbers.len(), numbers.first());
-    assert!(bytes >= queued);
-    // The end of what was sent, without a gap, and nothing that was read.
-    assert!(numbers.iter().copied().eq(900 - numbers.len() as u32..900), "{numbers:?}");
-    assert!(numbers[0] >= delivered);
 }
 
 #[test]
@@ -444,7 +492,7 @@ fn what_was_not_sent_comes_back_when_the_peer_breaks_off() {
 fn a_queue_that_drains_is_writable_and_one_that_does_not_is_congested() {
     let _alone = alone();
     let limits = Limits { queued_bytes_per_link: 1 << 20, ..Limits::default() };
-    let (mut here, mut there) = pair_with(Protocol::Session, &limits);
+    let (mut here, mut there) = pair_with(How::OneToOne, Protocol::Session, &limits);
     while here.connection.queued() < 900_000 {
         here.connection.send(user(1, 0, false), vec![1; 50_000]);
     }
@@ -539,11 +587,12 @@ fn thousand_links_opened_at_once_all_come_up_and_answer() {
     let mut here: Vec<Side> =
         (0..1_000).map(|_| dial(Protocol::Asap, port, &THERE, &Limits::default())).collect();
     for side in &mut here {
-        side.connection.send(Channel::Asap, vec![5, 0, 0, 4]);
+        side.connection.send(Channel::Asap, asap());
     }
     let mut there: Vec<Side> = Vec::new();
     while here.iter().any(|side| side.data.is_empty()) {
-        while let Some(socket) = listener.accept().unwrap() {
+        let accepted: Vec<_> = elsewhere(|| std::iter::from_fn(|| listener.accept().unwrap()).collect());
+        for socket in accepted {
             let connection =
                 Connection::accepted(now(), socket, LinkKind::Sctp, Protocol::Asap, &Limits::default());
             let mut side = Side::new(connection.unwrap());

@@ -7,7 +7,7 @@ mod admin;
 mod journal;
 mod words;
 
-use crate::config::{Limits, Profile, RegistrarConfig};
+use crate::config::{Limits, PathLimits, Profile, RegistrarConfig};
 use crate::machine::{Destination, LinkKind, Protocol};
 use crate::registrar::{Registrar, Setup};
 use crate::runtime::admin::AdminSocket;
@@ -20,6 +20,7 @@ use crate::runtime::{entropy, now};
 use crate::types::{Addresses, ServerId, TransportAddress, TransportUse};
 use admin::About;
 use journal::Journal;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,7 +48,7 @@ pub struct Settings {
     pub profile: Profile,
     /// Whether elements may register addresses other than their own.
     pub proxy_registration: bool,
-    /// Limits.
+    /// Limits; but the profile says how long SCTP tries a path.
     pub limits: Limits,
     /// Where it can be looked at.
     pub admin: Admin,
@@ -142,8 +143,13 @@ impl Host {
         }
         let multicast = settings.announce.multicast(local);
         let announcing = multicast.is_some();
-        // Where the kernel has SCTP it serves beside TCP, on the same addresses.
-        let kinds: &[LinkKind] = if has_sctp() { &[LinkKind::Tcp, LinkKind::Sctp] } else { &[LinkKind::Tcp] };
+        // Where the kernel has SCTP it serves beside TCP, on the same addresses and ports.
+        let kinds: &[LinkKind] = if has_sctp() {
+            &[LinkKind::Tcp, LinkKind::Sctp]
+        } else {
+            log::info!("TCP only: this system's kernel has no SCTP (on Linux `modprobe sctp` may load it)");
+            &[LinkKind::Tcp]
+        };
         let wanted: Vec<(LinkKind, Protocol, SocketAddr)> = kinds
             .iter()
             .flat_map(|kind| {
@@ -151,9 +157,9 @@ impl Host {
                 asap.chain(enrp.iter().map(|address| (*kind, Protocol::Enrp, *address)))
             })
             .collect();
-        let driver_config =
-            DriverConfig { listeners: wanted.clone(), multicast, limits: settings.limits.clone() };
-        let (peers, limits, seed) = (settings.peers, settings.limits, entropy()?);
+        let limits = Limits { path: PathLimits::new(settings.profile), ..settings.limits };
+        let driver_config = DriverConfig { listeners: wanted.clone(), multicast, limits: limits.clone() };
+        let (peers, seed) = (settings.peers, entropy()?);
         let mut listeners = Vec::new();
         let driver = Driver::open(poller, driver_config, |bound| {
             let found = wanted.iter().zip(bound);
@@ -308,10 +314,10 @@ fn reachable(listener: SocketAddr) -> Vec<IpAddr> {
     }
 }
 
-/// Where others find this registrar for a protocol. SCTP first, one transport a listener, with all its addresses: that
+/// Where others find this registrar for a protocol. SCTP first, one transport a port, with all its addresses: that
 /// is what the RFCs demand.
 fn transports(listeners: &[Listener], protocol: Protocol) -> Vec<TransportAddress> {
-    let mut sctp = Vec::new();
+    let mut sctp: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
     let mut tcp = Vec::new();
     for listener in listeners.iter().filter(|listener| listener.protocol == protocol) {
         let (port, transport_use) = (listener.address.port(), TransportUse::DataOnly);
@@ -323,17 +329,21 @@ fn transports(listeners: &[Listener], protocol: Protocol) -> Vec<TransportAddres
                 address,
             })),
             LinkKind::Sctp => {
-                sctp.extend(Addresses::new(addresses).map(|addresses| TransportAddress::Sctp {
-                    port,
-                    transport_use,
-                    addresses,
-                }))
+                let all = sctp.entry(port).or_default();
+                addresses.into_iter().for_each(|ip| {
+                    if !all.contains(&ip) {
+                        all.push(ip);
+                    }
+                });
             }
             LinkKind::Udp => {}
         }
     }
-    sctp.extend(tcp);
-    sctp
+    let of_port = |(port, addresses)| {
+        let (transport_use, addresses) = (TransportUse::DataOnly, Addresses::new(addresses)?);
+        Some(TransportAddress::Sctp { port, transport_use, addresses })
+    };
+    sctp.into_iter().filter_map(of_port).chain(tcp).collect()
 }
 
 /// Where to look for the peers, without this registrar itself.

@@ -3,6 +3,7 @@
 //! reader holds up nobody else.
 
 use crate::runtime::driver::{block_signals, restore_signals};
+use crate::runtime::fork::Marked;
 use crate::runtime::link::is_idle;
 use crate::runtime::poller::poll;
 use crate::runtime::wake::Wake;
@@ -63,6 +64,7 @@ impl AdminSocket {
         };
         let metadata = fs::metadata(path)?;
         let shared = Arc::new(Shared { wake: Wake::new()?, stop: AtomicBool::new(false) });
+        let listener = Marked::new(listener);
         let server = Server { listener, shared: Arc::clone(&shared), clients: Vec::new(), answer };
         let old = block_signals()?;
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || server.run());
@@ -104,14 +106,14 @@ fn is_stale(path: &Path) -> bool {
 }
 
 struct Server {
-    listener: UnixListener,
+    listener: Marked<UnixListener>,
     shared: Arc<Shared>,
     clients: Vec<Client>,
     answer: Answer,
 }
 
 struct Client {
-    stream: UnixStream,
+    stream: Marked<UnixStream>,
     input: Vec<u8>,
     output: Vec<u8>,
 }
@@ -147,6 +149,7 @@ impl Server {
         match self.listener.accept() {
             Ok((stream, _)) if self.clients.len() < MAX_CONNECTIONS => {
                 if stream.set_nonblocking(true).is_ok() {
+                    let stream = Marked::new(stream);
                     self.clients.push(Client { stream, input: Vec::new(), output: Vec::new() });
                 }
             }
@@ -166,7 +169,7 @@ impl Client {
             return Ok(());
         }
         let mut buffer = [0; 4_096];
-        match self.stream.read(&mut buffer) {
+        match (&*self.stream).read(&mut buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => self.input.extend_from_slice(&buffer[..len]),
             Err(error) if is_idle(&error) => return Ok(()),
@@ -186,7 +189,7 @@ impl Client {
 
     fn write(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
-            let socket = socket2::SockRef::from(&self.stream);
+            let socket = socket2::SockRef::from(&*self.stream);
             match socket.send_with_flags(&self.output, libc::MSG_NOSIGNAL) {
                 Ok(written) => drop(self.output.drain(..written)),
                 Err(error) if is_idle(&error) => return Ok(()),
@@ -195,7 +198,7 @@ impl Client {
         }
         // A large answer was an exception.
         self.output = Vec::new();
-        self.stream.flush()
+        (&*self.stream).flush()
     }
 }
 

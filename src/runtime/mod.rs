@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod driver;
 pub mod duplicate;
+pub mod fork;
 mod framing;
 pub mod interfaces;
 pub mod link;

@@ -1,6 +1,7 @@
 //! Waiting for descriptors: the seam between the loops here and what waits. poll(2) in the library (epoll
 //! sets are shared with forked children), mio in the daemon.
 
+use crate::runtime::fork::Private;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
@@ -44,12 +45,12 @@ pub trait Poller: Send {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()>;
 }
 
-/// poll(2). Descriptors may be of any number: there is no FD_SETSIZE.
+/// poll(2). Descriptors may be of any number: there is no FD_SETSIZE. What is waited for is closed in forked children.
 #[derive(Debug, Default)]
 pub struct PollPoller {
     entries: Vec<libc::pollfd>,
     tokens: Vec<usize>,
-    places: HashMap<RawFd, usize>,
+    places: HashMap<RawFd, (usize, Private)>,
 }
 
 impl Poller for PollPoller {
@@ -62,11 +63,11 @@ impl Poller for PollPoller {
             events: read | write,
             revents: 0,
         };
-        if let Some(&place) = self.places.get(&fd) {
+        if let Some(&(place, _)) = self.places.get(&fd) {
             self.entries[place] = entry;
             self.tokens[place] = token;
         } else {
-            self.places.insert(fd, self.entries.len());
+            self.places.insert(fd, (self.entries.len(), Private::new(fd)));
             self.entries.push(entry);
             self.tokens.push(token);
         }
@@ -74,12 +75,14 @@ impl Poller for PollPoller {
     }
 
     fn forget(&mut self, fd: RawFd) {
-        let Some(place) = self.places.remove(&fd) else { return };
+        let Some((place, _)) = self.places.remove(&fd) else { return };
         self.entries.swap_remove(place);
         self.tokens.swap_remove(place);
         if let Some(moved) = self.entries.get(place) {
             let fd = if moved.fd < 0 { !moved.fd } else { moved.fd };
-            self.places.insert(fd, place);
+            if let Some(moved) = self.places.get_mut(&fd) {
+                moved.0 = place;
+            }
         }
     }
 

@@ -1,10 +1,8 @@
-//! Sets of descriptors that are a descriptor themselves (epoll), waiting for a few descriptors at once (poll),
-//! and what is to be done around a fork.
+//! Sets of descriptors that are a descriptor themselves (epoll), and waiting for a few descriptors at once (poll).
 
 use crate::runtime::poller::Interest;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// An epoll descriptor: readable while one of its members is ready, level-triggered.
@@ -90,42 +88,6 @@ pub fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<u
     let n =
         checked(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, spec, std::ptr::null()) })?;
     Ok(n as usize)
-}
-
-/// What is to be done around a fork, in the thread that forks.
-#[derive(Clone, Copy, Debug)]
-pub struct ForkHooks {
-    /// Before it.
-    pub before: fn(),
-    /// After it, in the parent.
-    pub in_parent: fn(),
-    /// After it, in the child, whose only thread this is.
-    pub in_child: fn(),
-}
-
-static FORK_HOOKS: OnceLock<ForkHooks> = OnceLock::new();
-
-/// Has the hooks called around every fork of this process from now on. The first call counts, the rest do nothing.
-pub fn at_fork(hooks: ForkHooks) {
-    extern "C" fn before() {
-        if let Some(hooks) = FORK_HOOKS.get() {
-            (hooks.before)();
-        }
-    }
-    extern "C" fn in_parent() {
-        if let Some(hooks) = FORK_HOOKS.get() {
-            (hooks.in_parent)();
-        }
-    }
-    extern "C" fn in_child() {
-        if let Some(hooks) = FORK_HOOKS.get() {
-            (hooks.in_child)();
-        }
-    }
-    if FORK_HOOKS.set(hooks).is_ok() {
-        // SAFETY: the three functions live as long as the code does.
-        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-    }
 }
 
 fn checked(result: i32) -> io::Result<i32> {

@@ -7,7 +7,7 @@
 //! After a fork both sides hold what was open. Whoever makes a call on an object other than `close` goes on with it
 //! (adopts it); a side that only closes it closes descriptors and tells nobody.
 
-use crate::runtime::readiness::{self, ForkHooks};
+use crate::runtime::fork::{self, ForkHooks};
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +63,7 @@ pub(super) fn prepare() {
         PROCESS.fetch_add(1, Ordering::Relaxed);
         in_parent();
     }
-    readiness::at_fork(ForkHooks { before, in_parent, in_child });
+    fork::at_fork(ForkHooks { before, in_parent, in_child });
 }
 
 /// A lock that no forked child finds taken.

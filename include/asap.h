@@ -286,6 +286,18 @@
 /** All elements present have been told. */
 #define RSP_POOL_UPTODATE 4
 
+/** `asap_registrar_address`: where it serves servers and clients. */
+#define ASAP_REGISTRAR_ASAP 1
+
+/** `asap_registrar_address`: where it serves other registrars. */
+#define ASAP_REGISTRAR_ENRP 2
+
+/** `arc_flags`: accept servers that register addresses other than their own. */
+#define ASAP_REGISTRAR_PROXY 1
+
+/** A registrar that this program hosts; see `asap_registrar_start`. */
+struct asap_registrar;
+
 /** One registrar given by configuration. */
 struct rsp_registrar_info {
     /** The next one, or NULL. */
@@ -538,6 +550,47 @@ struct TagItem {
     unsigned int Tag;
     /** The value. */
     unsigned long Data;
+};
+
+/**
+ * What a registrar is told. Set arc_size, leave what is to have its default NULL or 0:
+ * `struct asap_registrar_config config = {.arc_size = sizeof(config)};`
+ *
+ * Addresses are numbers, "10.0.0.1:3863" or "[::1]:3863"; port 0 is any that is free. Lists are separated by commas.
+ */
+struct asap_registrar_config {
+    /** sizeof(struct asap_registrar_config), so that a program need not know what later versions add. */
+    size_t arc_size;
+    /** Where it serves servers and clients (ASAP); default "127.0.0.1:3863". */
+    const char *arc_asap;
+    /** Where it serves other registrars (ENRP); default "127.0.0.1:9901". */
+    const char *arc_enrp;
+    /**
+     * ENRP addresses or DNS names of other registrars, with or without port; default none. Its own address
+     * among them does no harm: all registrars of a cluster can be told the same.
+     */
+    const char *arc_peers;
+    /**
+     * "auto": it announces itself and finds others on the usual multicast groups, if it serves more than this
+     * host; "off": not at all; or a group of your own for servers and clients. Default "auto".
+     */
+    const char *arc_announce;
+    /** A group of your own, "GROUP:PORT", for registrars among themselves. */
+    const char *arc_announce_enrp;
+    /** Timers: "lan", "wan" or "rfc"; default "lan". */
+    const char *arc_profile;
+    /** Path of the administration socket, for asapctl; default none. */
+    const char *arc_admin;
+    /** Its identifier among registrars; 0: random. */
+    unsigned int arc_id;
+    /** 0 or ASAP_REGISTRAR_PROXY. */
+    unsigned int arc_flags;
+    /** Pools at most; 0: 100000. */
+    size_t arc_max_pools;
+    /** Elements in all pools at most; 0: 1000000. */
+    size_t arc_max_elements;
+    /** Connections at most; 0: 65536. Each takes a descriptor of the process. */
+    size_t arc_max_links;
 };
 
 #ifdef __cplusplus
@@ -1483,6 +1536,53 @@ unsigned int rsp_pe_failure_tags(const unsigned char *poolHandle,
                                  size_t poolHandleSize,
                                  uint32_t identifier,
                                  const struct TagItem *tags);
+
+/**
+ * Starts a registrar within this program, in a background thread of its own (two with an administration
+ * socket) with all signals blocked. A program may host several. It needs no rsp_initialize(), and the
+ * program's own sockets find it like any other registrar: by its address (`asap_registrar_address`).
+ *
+ * `config`: read during the call only and not kept; NULL: all defaults.
+ *
+ * Returns the registrar, to be given to `asap_registrar_stop`; NULL on failure. When it returns the ports are
+ * open; it serves at once, or as soon as it has taken over the pools from the registrars it was told of.
+ * Errors: EADDRINUSE, EADDRNOTAVAIL, EACCES (a port or the administration socket), EINVAL (a value in `config`:
+ * the sentence says which), ENOENT (the administration socket's directory), EMFILE, ENFILE, ENOMEM, ENOBUFS,
+ * EAGAIN (no thread). DNS names in arc_peers are looked up by this call, once.
+ *
+ * Threads: any. Fork: the registrar stays with the parent; a child closes its copies of the descriptors, and
+ * may start one of its own. RFC 5353 3.2. Since 0.1.
+ */
+struct asap_registrar *asap_registrar_start(const struct asap_registrar_config *config);
+
+/**
+ * Tells where a registrar listens: "127.0.0.1:40001", or several separated by commas, as ASAP_REGISTRARS,
+ * "-registrar=..." of `rsp_initarg` and arc_peers take it. Ports that were to be any are the ones chosen;
+ * wildcard addresses are told as given.
+ *
+ * `registrar`: from `asap_registrar_start`. `protocol`: ASAP_REGISTRAR_ASAP or ASAP_REGISTRAR_ENRP. `buffer`: room for
+ * `length` bytes; the text is NUL-terminated, and cut if there is too little room. NULL with length 0 to ask for the
+ * length alone.
+ *
+ * Returns the length of the whole text without its NUL (as snprintf does), or -1.
+ * Errors: EFAULT, EINVAL (`protocol`).
+ *
+ * Threads: any, until `asap_registrar_stop`. Fork: safe in the child. Since 0.1.
+ */
+int asap_registrar_address(const struct asap_registrar *registrar,
+                           int protocol,
+                           char *buffer,
+                           size_t length);
+
+/**
+ * Ends a registrar in order: its clients are told to go to another one, its peers notice at once, its threads have
+ * ended and its descriptors are closed when this returns (a quarter of a second at most).
+ *
+ * `registrar`: from `asap_registrar_start`, not to be used any more; NULL is ignored.
+ *
+ * Threads: any but a log callback, once. Fork: in a child it forgets the parent's registrar and tells nobody. Since 0.1.
+ */
+void asap_registrar_stop(struct asap_registrar *registrar);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -453,6 +453,20 @@ fn an_asyncio_reader_wakes_up_before_and_after_a_failover() {
 }
 
 #[test]
+fn programs_host_registrars_of_their_own() {
+    for flavour in FLAVOURS {
+        if !have(flavour.compiler, flavour.package) {
+            continue;
+        }
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let arguments = [folder.path().to_str().expect("a path")];
+        let mut program = Program::start(&Programs::new(flavour).path("registrars"), &arguments, "");
+        program.expect("done");
+        program.ends_well();
+    }
+}
+
+#[test]
 fn examples_are_built_by_their_makefile() {
     let library = library::build(&[]);
     let out = tempfile::tempdir().expect("a temporary directory");

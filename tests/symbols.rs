@@ -7,6 +7,9 @@ use std::process::Command;
 
 const FUNCTIONS: &[&str] = &[
     "asap_last_error",
+    "asap_registrar_address",
+    "asap_registrar_start",
+    "asap_registrar_stop",
     "asap_set_log",
     "asap_version",
     "rsp_accept",

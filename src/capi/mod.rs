@@ -19,6 +19,7 @@ mod mapping;
 mod options;
 mod policy;
 mod pool;
+mod registrar;
 mod session;
 mod tags;
 
@@ -29,6 +30,7 @@ pub use layout::*;
 pub use mapping::*;
 pub use options::*;
 pub use pool::*;
+pub use registrar::*;
 pub use session::*;
 pub use tags::*;
 

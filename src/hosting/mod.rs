@@ -103,6 +103,18 @@ pub struct Listener {
     pub address: SocketAddr,
 }
 
+impl Listener {
+    /// Whether it is for elements and users.
+    pub fn serves_endpoints(&self) -> bool {
+        self.protocol == Protocol::Asap
+    }
+
+    /// Whether it is for other registrars.
+    pub fn serves_registrars(&self) -> bool {
+        self.protocol == Protocol::Enrp
+    }
+}
+
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", words::protocol(self.protocol), words::kind(self.kind), self.address)
@@ -280,6 +292,25 @@ impl Drop for Running {
 }
 
 impl Announce {
+    /// As people say it: `auto`, `off` or a group for elements and users; a group for registrars among themselves. The word
+    /// that was not understood.
+    pub fn by_words<'a>(asap: Option<&'a str>, enrp: Option<&'a str>) -> Result<Announce, &'a str> {
+        let mut groups = Vec::new();
+        let asap = match asap {
+            Some("off") => return Ok(Announce::Off),
+            None | Some("auto") => None,
+            group => group,
+        };
+        for (protocol, text) in [(Protocol::Asap, asap), (Protocol::Enrp, enrp)] {
+            let Some(text) = text else { continue };
+            match text.parse::<SocketAddr>() {
+                Ok(group) if group.ip().is_multicast() => groups.push((protocol, group)),
+                Ok(_) | Err(_) => return Err(text),
+            }
+        }
+        Ok(if groups.is_empty() { Announce::Auto } else { Announce::Groups(groups) })
+    }
+
     /// The groups to announce to and to hear; `local` if only this machine is served.
     fn multicast(&self, local: bool) -> Option<Multicast> {
         match self {

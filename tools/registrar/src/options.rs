@@ -2,7 +2,6 @@
 
 use asap::config::{Limits, Profile};
 use asap::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Settings};
-use asap::machine::Protocol;
 use asap::runtime::admin::usual_path;
 use asap::runtime::names::look_up;
 use asap::types::ServerId;
@@ -169,21 +168,11 @@ impl Options {
     }
 
     fn announce(&self) -> Result<Announce, String> {
-        let group = |option: &str, text: &str| match text.parse::<SocketAddr>() {
-            Ok(group) if group.ip().is_multicast() => Ok(group),
-            Ok(_) => Err(format!("{option} {text}: not a multicast address")),
-            Err(_) => Err(format!("{option} {text}: say GROUP:PORT")),
-        };
-        let mut groups = Vec::new();
-        match self.announce.as_deref() {
-            Some("off") => return Ok(Announce::Off),
-            None | Some("auto") => {}
-            Some(text) => groups.push((Protocol::Asap, group("--announce", text)?)),
-        }
-        if let Some(text) = &self.announce_enrp {
-            groups.push((Protocol::Enrp, group("--announce-enrp", text)?));
-        }
-        Ok(if groups.is_empty() { Announce::Auto } else { Announce::Groups(groups) })
+        Announce::by_words(self.announce.as_deref(), self.announce_enrp.as_deref()).map_err(|word| {
+            format!(
+                "--announce, --announce-enrp: {word}: say auto, off, or the GROUP:PORT of a multicast group"
+            )
+        })
     }
 
     /// The identifier, none if it is to be chosen.

@@ -206,5 +206,6 @@ counters! {
     unknown_pools, subscriptions_refused, updates_pushed, keep_alives_sent, keep_alive_acks, probes,
     reports, expired, unreachable, reported, announcements, rejected_messages, errors_received,
     links_refused, enrp_messages, updates_told, updates_heard, updates_stale, updates_refused,
-    elements_lost, suspicions, accusations,
+    elements_lost, suspicions, accusations, audits, swept, table_pages_sent, tables_refused,
+    table_entries, mentors_lost, collisions,
 }

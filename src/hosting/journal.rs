@@ -41,6 +41,16 @@ impl Journal {
                 self.rejected = now;
                 log::warn!("a message was not accepted: {why}{more}");
             }
+            Event::Serving { mentor: Some(mentor) } => {
+                log::info!("serving, with the handlespace of registrar {mentor}")
+            }
+            Event::Serving { mentor: None } => log::info!("serving"),
+            Event::PeerAudited { server, removed } => {
+                log::info!("registrar {server}: compared its elements; {removed} were gone");
+            }
+            Event::Renamed { from, to } => {
+                log::warn!("another registrar is {from}, too: this one is {to} from now on");
+            }
             Event::PeerSuspected { server } => log::warn!("registrar {server}: silent"),
             Event::PeerUp { server } => log::info!("registrar {server}: connected"),
             Event::PeerDown { to, why } => {

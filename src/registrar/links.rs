@@ -130,15 +130,19 @@ impl Links {
         }
     }
 
+    pub(super) fn all_up(&self) -> Vec<LinkId> {
+        self.links.keys().copied().filter(|link| self.up(*link).is_some()).collect()
+    }
+
     /// Links that are up and whose other end has not said who it is.
     pub(super) fn strangers(&self) -> impl Iterator<Item = LinkId> {
         let is_stranger = |state: &LinkState| matches!(state, LinkState::Up(UpLink { peer: None, .. }));
         self.links.iter().filter(move |(_, link)| is_stranger(&link.state)).map(|(id, _)| *id)
     }
 
-    /// Whether a link may come up that is not known to have failed yet.
-    pub(super) fn is_opening(&self) -> bool {
-        self.links.values().any(|link| matches!(link.state, LinkState::Opening))
+    /// Whether no link is there or on its way, and every target has been tried.
+    pub(super) fn all_failed(&self) -> bool {
+        self.links.is_empty() && self.targets.values().all(|target| target.told)
     }
 
     /// Takes in a link that a peer opened; false if there are too many.
@@ -351,10 +355,15 @@ impl Registrar {
                 self.timers.set(Wake::ConnectPeer(id), now + pause);
             }
         }
-        let LinkState::Up(UpLink { peer: Some(server), .. }) = state else { return None };
-        let peer = self.peers.find_mut(server)?;
-        peer.links.remove(&link);
-        peer.links.is_empty().then_some(server)
+        let mut lost = None;
+        if let LinkState::Up(UpLink { peer: Some(server), .. }) = state
+            && let Some(peer) = self.peers.find_mut(server)
+        {
+            peer.links.remove(&link);
+            lost = peer.links.is_empty().then_some(server);
+        }
+        self.on_link_gone(now, link);
+        lost
     }
 
     /// The link messages to this registrar go on.

@@ -8,6 +8,9 @@
 //! * `announce`: being found (3.6);
 //! * `links`: the links to other registrars, and where there may be one;
 //! * `peers`: the other registrars, whether they are there, and saying that this one is (RFC 5353 3.4);
+//! * `startup`: a mentor, its list and its table (RFC 5353 3.2);
+//! * `table`: the handlespace from one registrar to another, in pages (RFC 5353 3.2.3);
+//! * `audit`: whether what is held of a peer's elements is what it has (RFC 5353 3.6);
 //! * `updates`: changes of elements told among registrars, and which of two claims holds (RFC 5353 3.3);
 //! * `takeover`: what becomes of the elements of a registrar that is silent (RFC 5353 3.5).
 //!
@@ -15,12 +18,15 @@
 //! is taken out.
 
 mod announce;
+mod audit;
 mod clients;
 mod links;
 mod liveness;
 mod peers;
 mod registration;
 mod resolution;
+mod startup;
+mod table;
 mod takeover;
 mod updates;
 
@@ -41,8 +47,10 @@ use links::Links;
 use liveness::Liveness;
 use peers::Peers;
 use resolution::Subscriptions;
+use startup::Startup;
 use std::collections::VecDeque;
 use std::time::Duration;
+use table::Tables;
 
 /// Why an element was taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -102,6 +110,25 @@ pub enum Event {
         /// Why.
         why: LinkFailure,
     },
+    /// The start is over.
+    Serving {
+        /// Whose handlespace was taken over; none: there was nobody.
+        mentor: Option<ServerId>,
+    },
+    /// A registrar's own table has been compared with what was held of it.
+    PeerAudited {
+        /// Its identifier.
+        server: ServerId,
+        /// Elements that turned out to be gone.
+        removed: usize,
+    },
+    /// Another registrar has this one's identifier, so this one took another.
+    Renamed {
+        /// The identifier before.
+        from: ServerId,
+        /// The identifier now.
+        to: ServerId,
+    },
     /// A registrar has been silent too long, or its last link is lost: it is asked for a sign of life.
     PeerSuspected {
         /// Its identifier.
@@ -149,6 +176,18 @@ pub struct Counters {
     pub updates_refused: u64,
     /// Elements of this registrar that came to have another home.
     pub elements_lost: u64,
+    /// Audits of peers begun, because what is held of their elements is not what they have.
+    pub audits: u64,
+    /// Elements found gone by an audit.
+    pub swept: u64,
+    pub table_pages_sent: u64,
+    pub tables_refused: u64,
+    /// Elements in tables received.
+    pub table_entries: u64,
+    /// Mentors that did not help.
+    pub mentors_lost: u64,
+    /// Times another registrar was found to have this one's identifier.
+    pub collisions: u64,
     /// Peers asked for a sign of life because they were silent, or their link was lost.
     pub suspicions: u64,
     /// Among them those that did not answer.
@@ -189,6 +228,10 @@ pub struct Registrar {
     announcer: Announcer,
     links: Links,
     peers: Peers,
+    startup: Startup,
+    tables: Tables,
+    /// Whether it announces itself.
+    announce_on: bool,
     timers: Timers<Wake>,
     rng: Rng,
     out: Outbox,
@@ -203,8 +246,12 @@ impl Registrar {
     pub fn new(config: RegistrarConfig, limits: Limits, seed: u64, setup: Setup) -> Registrar {
         let Setup { id, asap, enrp, announce, peers } = setup;
         let mut timers = Timers::default();
+        let startup = Startup::new(peers.is_empty() && !announce);
+        if !startup.is_over() {
+            timers.set(Wake::Startup, Time::ZERO);
+        }
         if announce {
-            timers.set(Wake::Announce, Time::ZERO);
+            timers.set(Wake::AnnouncePeer, Time::ZERO);
         }
         let links = Links::new(peers, &config);
         for target in links.targets() {
@@ -222,6 +269,9 @@ impl Registrar {
             announcer: Announcer::default(),
             links,
             peers: Peers::default(),
+            startup,
+            tables: Tables::default(),
+            announce_on: announce,
             timers,
             rng: Rng::new(seed),
             out: Outbox::default(),
@@ -243,7 +293,7 @@ impl Registrar {
     }
     /// What it does at present.
     pub fn standing(&self) -> Standing {
-        Standing::Serving
+        if self.startup.is_over() { Standing::Serving } else { Standing::Starting }
     }
     /// Links to endpoints that are up.
     pub fn clients(&self) -> usize {
@@ -359,22 +409,25 @@ impl Registrar {
 
     fn on_message(&mut self, now: Time, link: LinkId, channel: Channel, bytes: &[u8], complete: bool) {
         match channel {
-            Channel::Asap if complete => {
-                let Some(client) = self.clients.find(link) else { return };
-                let dialect = client.dialect;
-                match AsapMessage::decode(bytes, dialect) {
-                    Ok(Decoded { message, report }) => {
-                        self.report_unrecognised(link, report);
-                        self.on_asap(now, link, message);
-                    }
-                    Err(Rejected { report, why }) => {
-                        self.out.reject(why);
-                        self.report_unrecognised(link, report);
-                    }
-                }
-            }
+            Channel::Asap if complete && self.startup.is_over() => self.on_asap_bytes(now, link, bytes),
+            Channel::Asap if complete => self.hold_back(now, link, bytes),
             Channel::Enrp if complete => self.on_enrp(now, link, bytes),
             Channel::Asap | Channel::Enrp | Channel::User(_) => self.out.reject("not a control message"),
+        }
+    }
+
+    fn on_asap_bytes(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
+        let Some(client) = self.clients.find(link) else { return };
+        let dialect = client.dialect;
+        match AsapMessage::decode(bytes, dialect) {
+            Ok(Decoded { message, report }) => {
+                self.report_unrecognised(link, report);
+                self.on_asap(now, link, message);
+            }
+            Err(Rejected { report, why }) => {
+                self.out.reject(why);
+                self.report_unrecognised(link, report);
+            }
         }
     }
 
@@ -433,6 +486,9 @@ impl Registrar {
         while let Some(wake) = self.timers.pop_due(now) {
             match wake {
                 Wake::Announce => self.announce(now),
+                Wake::AnnouncePeer => self.announce_peer(now),
+                Wake::Startup => self.on_startup_timeout(now),
+                Wake::Page(link) => self.on_page_timeout(now, link),
                 Wake::PushChanges => self.push_changes(now),
                 Wake::Heartbeat => self.on_heartbeat(now),
                 Wake::ConnectPeer(target) => self.connect_peer(now, target),
@@ -525,6 +581,11 @@ type ElementKey = (PoolHandle, PeId);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Wake {
     Announce,
+    /// On the group of ENRP.
+    AnnouncePeer,
+    Startup,
+    /// A page of a table has not come.
+    Page(LinkId),
     PushChanges,
     Heartbeat,
     /// To where a registrar may be (`links`).

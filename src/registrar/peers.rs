@@ -8,11 +8,12 @@
 //! DEPARTS RFC 5353 3.4.3: an announcement on the multicast group is no sign of life. Anybody can send one, and a dead peer
 //! must not live on by them.
 
+use super::audit::Audit;
 use super::links::preferred;
-use super::{Event, Registrar, Wake};
+use super::{ElementKey, Event, Registrar, Wake};
 use crate::handlespace::View;
-use crate::machine::{Channel, Effect, LinkId};
-use crate::types::{Capabilities, ErrorCause, PeChecksum, ServerId, Time, TransportAddress};
+use crate::machine::{Channel, Effect, LinkId, Protocol};
+use crate::types::{Capabilities, CauseCode, ErrorCause, PeChecksum, ServerId, Time, TransportAddress};
 use crate::wire::{
     Decoded, Dialect, EnrpHeader, EnrpMessage, Introduction, Rejected, ServerInformation, UpdateAction,
 };
@@ -81,7 +82,8 @@ pub(super) struct Known {
     pub(super) peer: Peer,
     /// Links that are up with it at the other end.
     pub(super) links: BTreeSet<LinkId>,
-    pub(super) incarnation: u64,
+    incarnation: u64,
+    pub(super) audit: Audit,
     /// How often it says that it says it is there; zero: it does not say.
     heartbeat: Duration,
     /// When its last presence came, and the longest time between two, slowly forgotten.
@@ -105,6 +107,7 @@ impl Known {
             },
             links: BTreeSet::new(),
             incarnation: 0,
+            audit: Audit::default(),
             heartbeat: Duration::ZERO,
             last_presence: None,
             longest_gap: Duration::ZERO,
@@ -280,6 +283,16 @@ impl Registrar {
         }
     }
 
+    /// Says on the group of ENRP that this registrar is there, if it can say where.
+    pub(super) fn announce_presence(&mut self, reply_required: bool) {
+        let message = self.presence(reply_required, None);
+        if !self.enrp.is_empty()
+            && let Ok(bytes) = message.encode(Dialect::Unknown)
+        {
+            self.out.effects.push_back(Effect::Announce { protocol: Protocol::Enrp, bytes });
+        }
+    }
+
     pub(super) fn send_presence(&mut self, link: LinkId, reply_required: bool) {
         let message = self.presence(reply_required, Some(link));
         self.send_enrp(link, &message);
@@ -316,7 +329,11 @@ impl Registrar {
             self.out.reject("an ENRP message without sender");
             return;
         };
-        if from == self.id || !self.on_heard(now, link, from) {
+        if from == self.id {
+            self.on_namesake(now, link, &message);
+            return;
+        }
+        if self.is_impostor(now, link, from, &message) || !self.on_heard(now, link, from) {
             return;
         }
         if header.receiver.is_some_and(|receiver| receiver != self.id) {
@@ -352,23 +369,22 @@ impl Registrar {
                     self.on_takeover_server(now, from, target);
                 }
             }
-            EnrpMessage::HandleTableRequest { owned_only: _, header: _ } => {
-                let header = self.header_for(Some(from));
-                let pools = Vec::new();
-                self.send_enrp(
-                    link,
-                    &EnrpMessage::HandleTableResponse { more: false, reject: true, header, pools },
-                );
+            EnrpMessage::HandleTableRequest { owned_only, header: _ } => {
+                self.on_table_request(now, link, from, owned_only);
             }
-            EnrpMessage::ListRequest { header: _ } => {
-                let header = self.header_for(Some(from));
-                self.send_enrp(
-                    link,
-                    &EnrpMessage::ListResponse { reject: true, header, servers: Vec::new() },
-                );
+            EnrpMessage::HandleTableResponse { more, reject, header: _, pools } => {
+                self.on_table_response(now, link, from, (more, reject), pools);
             }
-            EnrpMessage::HandleTableResponse { .. } | EnrpMessage::ListResponse { .. } => {}
-            EnrpMessage::Error { .. } => self.out.counters.errors_received += 1,
+            EnrpMessage::ListRequest { header: _ } => self.on_list_request(link, from),
+            EnrpMessage::ListResponse { reject, header: _, servers } => {
+                self.on_list_response(now, link, from, reject, servers);
+            }
+            EnrpMessage::Error { header: _, causes } => {
+                self.out.counters.errors_received += 1;
+                if causes.iter().any(|cause| cause.code == CauseCode::NonUniquePeId) {
+                    self.rename(now);
+                }
+            }
         }
     }
 
@@ -431,6 +447,9 @@ impl Registrar {
     ) {
         let Some(known) = self.peers.find_mut(from) else { return };
         known.on_presence(now, introduction.as_ref());
+        if let (Some(up), Some(told)) = (self.links.up_mut(link), &introduction) {
+            up.incarnation = told.incarnation;
+        }
         if let Some(transport) = transport {
             let addresses = self.links.up(link).map(|up| up.addresses.clone()).unwrap_or_default();
             self.learn_target(now, from, &transport, &addresses);
@@ -438,7 +457,73 @@ impl Registrar {
                 known.peer.transport = Some(transport);
             }
         }
-        let _ = checksum;
+        let digest = introduction.and_then(|told| told.digest);
+        self.compare(now, link, from, checksum, digest);
+        self.seek(now);
+    }
+
+    /// A message with this registrar's own identifier: its own, on a link to itself, or another's.
+    fn on_namesake(&mut self, now: Time, link: LinkId, message: &EnrpMessage) {
+        let EnrpMessage::Presence { introduction, .. } = message else { return };
+        let theirs = introduction.map_or(0, |told| told.incarnation);
+        let they_serve = introduction.is_none_or(|told| told.digest.is_some());
+        if theirs == self.incarnation {
+            // Told by the end that opened the link: the other would leave it to be opened again.
+            if !link.is_incoming() {
+                self.links.forget_target(link);
+                self.break_off(now, link);
+            }
+        } else if self.standing() == Standing::Starting || they_serve && self.incarnation > theirs {
+            self.rename(now);
+        }
+    }
+
+    /// Whether the sender goes by the identifier of another registrar that is there: then it is told. Of two who never
+    /// speak with each other this is how they learn of it. One that has started again is no impostor: its old
+    /// links are silent.
+    fn is_impostor(&mut self, now: Time, link: LinkId, from: ServerId, message: &EnrpMessage) -> bool {
+        let EnrpMessage::Presence { introduction: Some(told), .. } = message else { return false };
+        let Some(known) = self.peers.find(from) else { return false };
+        let recently = known.heartbeat * 2;
+        let differs =
+            |other: &&LinkId| self.links.up(**other).is_some_and(|up| up.incarnation != told.incarnation);
+        if known.incarnation == told.incarnation
+            || known.incarnation == 0
+            || now.since(known.peer.last_heard) > recently
+            || known.links.iter().filter(|other| **other != link).find(differs).is_none()
+        {
+            return false;
+        }
+        let causes = vec![ErrorCause::bare(CauseCode::NonUniquePeId)];
+        let header = self.header_for(Some(from));
+        self.send_enrp(link, &EnrpMessage::Error { header, causes });
+        true
+    }
+
+    /// Another registrar has this one's identifier: this one takes another, and its elements with it.
+    fn rename(&mut self, now: Time) {
+        let from = self.id;
+        let is_free = |id: &ServerId| *id != from && self.peers.find(*id).is_none();
+        let mut drawn = std::iter::repeat_with(|| ServerId::new(self.rng.next_u64() as u32)).flatten();
+        let Some(to) = drawn.find(is_free) else { return };
+        self.id = to;
+        self.out.counters.collisions += 1;
+        self.out.events.push_back(Event::Renamed { from, to });
+        let (owned, _) = self.handlespace.page(None, Some(from), usize::MAX, |_, _, _| 0);
+        let owned: Vec<ElementKey> =
+            owned.into_iter().map(|(handle, entry)| (handle.clone(), entry.element.id)).collect();
+        for key in owned {
+            // The rest is the namesake's.
+            if self.handlespace.entry(&key.0, key.1).is_some_and(|entry| entry.registrant.is_some()) {
+                self.handlespace.rehome(&key.0, key.1, to);
+                self.tell_changed(&key);
+            } else {
+                self.take_out(now, &key);
+            }
+        }
+        for link in self.links.all_up() {
+            self.send_presence(link, true);
+        }
     }
 
     /// A presence on the multicast group: only a hint where a registrar may be (RFC 5353 6.2).

@@ -18,6 +18,9 @@ impl Registrar {
     /// A peer is gone from the list of peers: nobody waits for its acknowledgement any more.
     pub(super) fn on_peer_gone(&mut self, _now: Time, _server: ServerId) {}
 
+    /// After a start: elements that belonged to this registrar before.
+    pub(super) fn adopt_own(&mut self, _now: Time) {}
+
     pub(super) fn on_init_takeover(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
 
     pub(super) fn on_init_takeover_ack(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}

@@ -112,6 +112,9 @@ fn follow(events: Vec<Event>, present: &mut BTreeSet<(PoolHandle, PeId)>) {
             | Event::Rejected { .. }
             | Event::PeerUp { .. }
             | Event::PeerSuspected { .. }
+            | Event::PeerAudited { .. }
+            | Event::Serving { .. }
+            | Event::Renamed { .. }
             | Event::PeerDown { .. } => {}
         }
     }

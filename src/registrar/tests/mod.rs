@@ -1,10 +1,13 @@
 //! The registrar as seen from its links: every test drives the machine by inputs and reads its effects and events.
 
 mod clients;
+mod cluster;
 mod liveness;
 mod peers;
 mod registration;
 mod resolution;
+mod startup;
+mod updates;
 
 use super::*;
 use crate::config::Profile;

@@ -10,7 +10,7 @@
 use super::peers::{PeerState, Standing};
 use super::table::{Outcome, Purpose};
 use super::{Event, Registrar, Wake};
-use crate::machine::LinkId;
+use crate::machine::{LinkFailure, LinkId};
 use crate::types::{ServerId, Time};
 use crate::wire::{EnrpMessage, ServerInformation};
 use std::collections::BTreeSet;
@@ -194,7 +194,7 @@ impl Registrar {
     /// Holds an endpoint's message back until the start is over.
     pub(super) fn hold_back(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
         if self.startup.held_bytes.saturating_add(bytes.len()) > MOST_HELD_BACK {
-            self.on_client_down(now, link);
+            self.on_client_down(now, link, LinkFailure::Congested);
             self.refuse_link(link);
             return;
         }

@@ -1672,3 +1672,30 @@ fn works_in_a_process_with_as_many_descriptors_as_the_hard_limit_allows() {
     assert_eq!(descriptors(), before);
     drop(held);
 }
+
+/// While something waits to be received nothing more is read, and so the end of the link is not either.
+#[test]
+fn sending_on_a_link_found_broken_while_writing_does_not_wait_for_room() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("broken");
+    let server = Server::start(&registry, &handle, "a");
+    let context = registry.context();
+    let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+    automatic(user);
+    socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+    text(user, "one").unwrap();
+    // The answer is taken in, and not received.
+    let mut fds = [libc::pollfd { fd: user, events: libc::POLLIN, revents: 0 }];
+    assert_eq!(socket::poll(&mut fds, PATIENCE).unwrap(), 1);
+    server.die();
+    let begun = Instant::now();
+    // What is written first may still be taken, and is answered by RST.
+    for _ in 0..10 {
+        text(user, "is anybody there?").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(reply(user), "a:one");
+    socket::close(user).unwrap();
+}

@@ -202,7 +202,8 @@ impl Connection {
         }
     }
 
-    /// Bytes queued and not written.
+    /// Bytes queued that are still to be written: none once writing has failed, which `progress` tells when all that has come
+    /// is read. They can be taken back then.
     pub fn queued(&self) -> usize {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.queued(),

@@ -589,7 +589,7 @@ impl Tcp {
     }
 
     pub fn queued(&self) -> usize {
-        self.outbox.bytes()
+        if self.broken.is_some() { 0 } else { self.outbox.bytes() }
     }
 
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {

@@ -476,7 +476,7 @@ impl Sctp {
     }
 
     pub fn queued(&self) -> usize {
-        if self.stage == Stage::Over { 0 } else { self.queued }
+        if self.stage == Stage::Over || self.ended.is_some() { 0 } else { self.queued }
     }
 
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {

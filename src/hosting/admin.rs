@@ -1,7 +1,7 @@
 //! The answers of the administration socket: one JSON object a line, `{"v":1,"cmd":"pools"}` and so on.
 
 use super::{Listener, words};
-use crate::handlespace::Entry;
+use crate::handlespace::{Entry, View};
 use crate::registrar::{Counters, Registrar};
 use crate::runtime::admin::Answer;
 use crate::runtime::driver::Remote;
@@ -74,12 +74,14 @@ fn respond(remote: &Remote<Registrar>, about: &About, line: &str) -> Result<Valu
             pools(registrar, now, request.handle.as_deref(), request.limit.unwrap_or(LIMIT))
         }),
         "counters" => Box::new(|registrar, _| counters(registrar.counters())),
-        "peers" => Box::new(peers),
+        "registrars" => Box::new(registrars),
         "status" => {
             let about = about.clone();
             Box::new(move |registrar, now| status(registrar, now, &about))
         }
-        other => return Err(format!("no command {other:?}: there are pools, counters, peers and status")),
+        other => {
+            return Err(format!("no command {other:?}: there are pools, registrars, counters and status"));
+        }
     };
     let (sender, receiver) = mpsc::channel();
     let asked = remote.call(Box::new(move |registrar, now| {
@@ -147,18 +149,39 @@ fn seconds(duration: Duration) -> f64 {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
-fn peers(registrar: &Registrar, now: Time) -> Value {
+/// This registrar and the others, as it sees them.
+fn registrars(registrar: &Registrar, now: Time) -> Value {
+    let handlespace = registrar.handlespace();
+    let held = |server| {
+        let checksum = handlespace.checksum(server, View::Full);
+        (handlespace.count(Some(server)), format!("0x{:04x}", checksum.0))
+    };
     let list: Vec<Value> = registrar
         .peers()
         .map(|peer| {
+            let (elements, checksum) = held(peer.server);
             json!({
                 "id": peer.server.to_string(),
+                "state": words::peer_state(peer.state),
+                "ours": peer.ours,
                 "address": peer.transport.as_ref().map(words::transport),
                 "last_heard": seconds(now.since(peer.last_heard)),
+                "elements": elements,
+                "checksum": checksum,
+                "checksum_agrees": peer.checksum_agrees,
+                "digest_agrees": peer.digest_agrees,
             })
         })
         .collect();
-    json!({ "v": 1, "peers": list })
+    let (elements, checksum) = held(registrar.id());
+    json!({
+        "v": 1,
+        "id": registrar.id().to_string(),
+        "standing": words::standing(registrar.standing()),
+        "elements": elements,
+        "checksum": checksum,
+        "registrars": list,
+    })
 }
 
 fn status(registrar: &Registrar, now: Time, about: &About) -> Value {
@@ -181,6 +204,7 @@ fn status(registrar: &Registrar, now: Time, about: &About) -> Value {
         "pid": std::process::id(),
         "uptime": seconds(now.since(about.started)),
         "profile": about.profile,
+        "standing": words::standing(registrar.standing()),
         "listeners": listeners,
         "clients": registrar.clients(),
         "pools": handlespace.pools().count(),

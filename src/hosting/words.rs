@@ -3,7 +3,7 @@
 use crate::handlespace::Entry;
 use crate::machine::{LinkFailure, LinkKind, Protocol};
 use crate::policy::Policy;
-use crate::registrar::Removal;
+use crate::registrar::{PeerState, Removal, Standing};
 use crate::types::{CauseCode, ErrorCause, RegistrationLife, TransportAddress, TransportKind};
 
 pub(super) fn transport_kind(kind: TransportKind) -> &'static str {
@@ -102,5 +102,22 @@ pub(super) fn failure(why: LinkFailure) -> &'static str {
         LinkFailure::Garbled => "what came is not ENRP",
         LinkFailure::Congested => "it does not read",
         LinkFailure::NoResources => "no descriptor or memory",
+    }
+}
+
+pub(super) fn peer_state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Named => "named",
+        PeerState::Alive => "alive",
+        PeerState::Suspected => "suspected",
+        PeerState::TakenOver => "taken over",
+    }
+}
+
+pub(super) fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Starting => "starting",
+        Standing::Serving => "serving",
+        Standing::Doubting => "doubting",
     }
 }

@@ -84,20 +84,53 @@ pub fn counters(look: &Look) -> Result<(), String> {
     Ok(())
 }
 
-pub fn peers(look: &Look) -> Result<(), String> {
-    let answer = ask(look, "peers")?;
+pub fn registrars(look: &Look) -> Result<(), String> {
+    let answer = ask(look, "registrars")?;
     if look.json {
         println!("{answer}");
         return Ok(());
     }
-    let rows: Vec<_> = list(&answer, "peers")
-        .iter()
-        .map(|peer| vec![cell(peer.get("id")), cell(peer.get("address")), cell(peer.get("last_heard"))])
-        .collect();
-    if rows.is_empty() {
-        println!("no peers");
-    } else {
-        table::print(&["REGISTRAR", "ADDRESS", "LAST HEARD"], &rows);
+    // Whether both hold the same; the digest, which only ours have, sees more.
+    let agrees = |peer: &Value| {
+        let told = |name| peer.get(name).and_then(Value::as_bool);
+        match told("digest_agrees").or(told("checksum_agrees")) {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        }
+    };
+    let mut rows = vec![vec![
+        cell(answer.get("id")),
+        format!("this, {}", cell(answer.get("standing"))),
+        String::new(),
+        String::new(),
+        cell(answer.get("elements")),
+        cell(answer.get("checksum")),
+        String::new(),
+    ]];
+    rows.extend(list(&answer, "registrars").iter().map(|peer| {
+        vec![
+            cell(peer.get("id")),
+            cell(peer.get("state")),
+            cell(peer.get("address")),
+            cell(peer.get("last_heard")),
+            cell(peer.get("elements")),
+            cell(peer.get("checksum")),
+            agrees(peer).to_string(),
+        ]
+    }));
+    table::print(
+        &["REGISTRAR", "STATE", "ADDRESS", "HEARD (s ago)", "ELEMENTS", "CHECKSUM", "AGREES"],
+        &rows,
+    );
+    if let Some(last) = answer.get("last_takeover").filter(|last| !last.is_null()) {
+        println!(
+            "last takeover: {} by {}, {} elements, {} s ago",
+            cell(last.get("target")),
+            cell(last.get("by")),
+            cell(last.get("elements")),
+            cell(last.get("ago"))
+        );
     }
     Ok(())
 }

@@ -34,8 +34,9 @@ enum Command {
     Pools(Look),
     /// What a registrar on this machine has counted since it started.
     Counters(Look),
-    /// The other registrars that a registrar on this machine knows.
-    Peers(Look),
+    /// A registrar on this machine and the others it knows: which are alive, how many elements each owns, whether they
+    /// agree on them, and who was taken over last.
+    Registrars(Look),
     /// The elements of a pool in the order in which a client would try them.
     Resolve(endpoint::Resolve),
     /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT. Whether the server
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Pools(look) => admin::pools(&look),
         Command::Counters(look) => admin::counters(&look),
-        Command::Peers(look) => admin::peers(&look),
+        Command::Registrars(look) => admin::registrars(&look),
         Command::Resolve(resolve) => endpoint::resolve(&resolve),
         Command::Register(register) => endpoint::register(&register),
         Command::Demo(demo) => demo::run(&demo),

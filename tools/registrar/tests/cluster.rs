@@ -96,6 +96,10 @@ impl Daemon {
         self.ask(&json!({ "v": 1, "cmd": "status" })).expect("an answer")
     }
 
+    fn registrars(&self) -> Value {
+        self.ask(&json!({ "v": 1, "cmd": "registrars" })).expect("an answer")
+    }
+
     fn id(&self) -> String {
         self.status()["id"].as_str().expect("an identifier").to_owned()
     }
@@ -144,8 +148,10 @@ impl Cluster {
         let cluster = Cluster { daemons, _folder: folder };
         cluster.eventually("all know each other", || {
             cluster.daemons.iter().all(|daemon| {
-                let peers = daemon.ask(&json!({ "v": 1, "cmd": "peers" })).expect("an answer");
-                peers["peers"].as_array().is_some_and(|peers| peers.len() == size - 1)
+                let known = daemon.registrars();
+                let others = known["registrars"].as_array().expect("a list");
+                let alive = others.iter().filter(|peer| peer["state"] == "alive" && peer["ours"] == true);
+                known["standing"] == "serving" && alive.count() == size - 1
             })
         });
         cluster
@@ -458,6 +464,26 @@ fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
     assert_eq!(least, elements);
     assert!(slowest < 5 * ADOPTION, "adopted after {slowest:?}");
     assert!(longest.max(wait) < 5 * OUTAGE, "a user waited {:?}", longest.max(wait));
+}
+
+#[test]
+fn registrars_are_seen_to_agree() {
+    let cluster = Cluster::start(2);
+    let _elements = Elements::start(2, 3, &cluster.asap());
+    cluster.eventually("both have all elements", || cluster.agrees(6));
+    for (daemon, other) in [(0, 1), (1, 0)].map(|(a, b)| (&cluster.daemons[a], &cluster.daemons[b])) {
+        cluster.eventually("they agree on each other's elements", || {
+            let known = daemon.registrars();
+            let (peer, own) = (&known["registrars"][0], other.registrars());
+            (known["id"].as_str(), peer["id"].as_str()) == (Some(&daemon.id()), Some(&other.id()))
+                && known["standing"] == "serving"
+                && peer["address"] == format!("tcp {}", other.enrp)
+                && (&peer["elements"], &peer["checksum"]) == (&own["elements"], &own["checksum"])
+                && peer["elements"] == 3
+                && peer["checksum_agrees"] != false
+                && peer["digest_agrees"] != false
+        });
+    }
 }
 
 #[test]

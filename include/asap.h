@@ -917,7 +917,8 @@ int rsp_close(int sd);
 /**
  * Sends a message on a session.
  *
- * `sd`: a socket. `data`, `dataLength`: the message; up to 16 MiB. `msgFlags`: 0, or MSG_DONTWAIT and
+ * `sd`: a socket. `data`, `dataLength`: the message; up to 16 MiB. SCTP carries no empty messages (RFC 9260
+ * 3.3.1): one comes back, as undelivered. `msgFlags`: 0, or MSG_DONTWAIT and
  * MSG_NOSIGNAL (which is always on). `sessionID`: which session of the descriptor; 0: the one it is
  * connected by. `sctpPPID`: payload protocol identifier in network byte order. `sctpStreamID`: stream.
  * `sctpTimeToLive`: milliseconds after which it need not be sent any more; 0: no limit. `sctpFlags`:

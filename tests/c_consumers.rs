@@ -227,9 +227,16 @@ fn every_call_in_every_state_does_what_the_table_says() {
         if !have(flavour.compiler, flavour.package) {
             continue;
         }
-        let (_registrar, address) = registrar();
-        let mut table = Program::start(&Programs::new(flavour).path("api_table"), &[], &address);
-        table.ends_well();
+        let programs = Programs::new(flavour);
+        let path = programs.path("api_table");
+        for transport in ["tcp", "sctp"] {
+            if transport == "sctp" && !asap::runtime::listener::has_sctp() {
+                println!("left out: the table over SCTP, which this kernel has not (make lab runs it)");
+                continue;
+            }
+            let (_registrar, address) = registrar();
+            Program::start(&path, &[transport], &address).ends_well();
+        }
     }
 }
 

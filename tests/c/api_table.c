@@ -1,9 +1,11 @@
 /*
  * Calls in every state, with what they return, the errno they set, and the event that follows. More than a quarter of them fail.
  *
- * Needs a registrar, in ASAP_REGISTRARS. Prints each row that is not as expected; its exit status is 0 if all are.
+ * Has rows for all 51 functions of RSPLIB's API and for those beyond. Needs a registrar, in ASAP_REGISTRARS. What the sessions are carried
+ * by is its argument or, without one, ASAP_TRANSPORT: tcp (the default) or sctp. Prints each row that is not as expected; its exit status
+ * is 0 if all are.
  */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <asap.h>
 #include <errno.h>
@@ -12,6 +14,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +26,7 @@ static const char *const event_names[] = {"nothing",   "ADD",      "REMOVE", "SH
                                           "COMPLETE", "data",     "cookie echo", "undelivered", "end", "failure"};
 
 static int rows, failing_rows, bad_rows;
+static int protocol = IPPROTO_TCP;
 
 static enum event next_event(int sd, int timeout) {
     union {
@@ -108,6 +112,7 @@ static void bad_descriptor(int sd) {
     socklen_t length = sizeof(int);
     uint32_t id = 0;
     int flags = 0, on = 1;
+    struct rserpool_session_parameters parameters = {0};
     ROW(rsp_bind(sd, NULL, 0), -1, EBADF);
     ROW(rsp_listen(sd, 1), -1, EBADF);
     ROW(rsp_register(sd, POOL, &round_robin, 0, 0), -1, EBADF);
@@ -130,6 +135,14 @@ static void bad_descriptor(int sd) {
     ROW(rsp_getsockopt(sd, SOL_RSERPOOL, RSP_AUTO_FAILOVER, &on, &length), -1, EBADF);
     ROW(rsp_setsockopt(sd, SOL_RSERPOOL, RSP_AUTO_FAILOVER, &on, length), -1, EBADF);
     ROW(rsp_set_failover_callback(sd, NULL, NULL), -1, EBADF);
+    ROW(rsp_accept_tags(sd, 0, NULL), -1, EBADF);
+    ROW(rsp_connect_tags(sd, POOL, 0, NULL), -1, EBADF);
+    ROW(rsp_register_tags(sd, POOL, &round_robin, 0, 0, NULL), -1, EBADF);
+    ROW(rsp_deregister_tags(sd, 0, NULL), -1, EBADF);
+    ROW(rsp_forcefailover_tags(sd, FFF_NONE, 0, NULL), -1, EBADF);
+    ROW(rsp_csp_setstatus(sd, 0, "status"), -1, EBADF);
+    ROW(rsp_update_session_parameters(sd, &parameters), -1, EBADF);
+    ROW(rsp_unmapsocket(sd), -1, EBADF);
     ROW(rsp_close(sd), -1, EBADF);
 }
 
@@ -142,6 +155,14 @@ static void without_initialisation(void) {
     ROW(rsp_getprimaryserver(POOL, &list), -1, EACCES);
     ROW(rsp_pe_failure(POOL, 1), UINT_FAILED, EACCES);
     ROW(rsp_pe_deregistration(POOL, 1, 0), UINT_FAILED, EACCES);
+    list = (struct rsp_addrinfo *)&list;
+    ROW(rsp_getaddrinfo_tags(POOL, &list, 1, 0, NULL), REAI_SYSTEM, EACCES);
+    ROW(list == NULL, 1, 0);
+    ROW(rsp_pe_failure_tags(POOL, 1, NULL), UINT_FAILED, EACCES);
+    ROW(rsp_pe_deregistration_tags(POOL, 1, 0, NULL), UINT_FAILED, EACCES);
+    ROW(rsp_socket_internal(0, SOCK_SEQPACKET, 0, -1), -1, EACCES);
+    ROW(rsp_socket_internal(0, SOCK_SEQPACKET, 0, 0), -1, EACCES);
+    ROW(rsp_mapsocket(0, -1), -1, EACCES);
     bad_descriptor(3);
     rsp_cleanup(); /* nothing to clean */
 }
@@ -202,7 +223,7 @@ static void *serve(void *sd) {
 static int server_socket(void) {
     struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int sd;
-    KEEP(sd, rsp_socket(AF_INET, SOCK_SEQPACKET, 0));
+    KEEP(sd, rsp_socket(AF_INET, SOCK_SEQPACKET, protocol));
     ROW(rsp_bind(sd, (struct sockaddr *)&loopback, 1), 0, 0);
     ROW(rsp_bind(sd, (struct sockaddr *)&loopback, 1), -1, EINVAL);
     return sd;
@@ -222,6 +243,7 @@ static void fresh_socket(void) {
     ROW(rsp_sendmsg(sd, "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, ENOTCONN);
     ROW(rsp_send_cookie(sd, pool, 1, 0, 0), -1, ENOTCONN);
     ROW(rsp_has_cookie(sd), -1, ENOTCONN);
+    ROW(rsp_csp_setstatus(sd, 0, "nothing"), -1, ENOTCONN);
     ROW(rsp_forcefailover(sd, FFF_NONE, 0), -1, ENOTCONN);
     ROW(rsp_forcefailover(sd, 6, 0), -1, EINVAL);
     ROW(rsp_getpeername(sd, NULL, NULL, &id), -1, ENOTCONN);
@@ -323,12 +345,15 @@ static void element_and_user(void) {
     ROW(rsp_getpeername(user, NULL, NULL, &peer), 0, 0);
     ROW(peer == id, 1, 0);
     ROW(rsp_has_cookie(user), 0, 0);
+    ROW(rsp_csp_setstatus(user, 0, "working"), 0, 0);
+    ROW(rsp_csp_setstatus(user, 1, "working"), 0, 0);
+    ROW(rsp_csp_setstatus(user, 2, "working"), -1, ENOTCONN);
     EVENT_ROW(rsp_recvmsg(user, buffer, sizeof(buffer), NULL, &flags, 0), -1, EAGAIN, user, NONE);
     EVENT_ROW(rsp_sendmsg(user, "hello", 5, 0, 0, htonl(7), 3, 0, 0, 1000), 5, 0, user, DATA);
     ROW(rsp_has_cookie(user), 1, 0);
     EVENT_ROW(rsp_send(user, "hello", 5, MSG_NOSIGNAL), 5, 0, user, DATA);
     EVENT_ROW(rsp_write(user, "hello", 5), 5, 0, user, DATA);
-    EVENT_ROW(rsp_send(user, "", 0, 0), 0, 0, user, DATA);
+    EVENT_ROW(rsp_send(user, "", 0, 0), 0, 0, user, protocol == IPPROTO_SCTP ? UNDELIVERED : DATA);
     ROW(rsp_send_cookie(user, pool, 1, 0, 0), -1, EINVAL);
     ROW(rsp_sendmsg(user, "x", 1, 0, 9, 0, 0, 0, 0, 0), -1, ENOTCONN);
     ROW(rsp_sendto_pool(user, POOL, 0, "x", 1, 0, 0, 0, 0, 0), -1, EISCONN);
@@ -385,7 +410,7 @@ static void stream_sockets(void) {
     struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     static const unsigned char name[] = "ApiTableStream";
     int sd, user, session, flags = 0;
-    KEEP(sd, rsp_socket(AF_INET, SOCK_STREAM, IPPROTO_TCP));
+    KEEP(sd, rsp_socket(AF_INET, SOCK_STREAM, protocol));
     ROW(rsp_accept(sd, 0), -1, EINVAL);
     ROW(rsp_bind(sd, (struct sockaddr *)&loopback, 1), 0, 0);
     ROW(rsp_listen(sd, 5), 0, 0);
@@ -394,7 +419,8 @@ static void stream_sockets(void) {
     KEEP(user, rsp_socket(0, SOCK_STREAM, 0));
     ROW(rsp_connect(user, name, sizeof(name) - 1, 0), 0, 0);
     ROW(rsp_write(user, "stream", 6), 6, 0);
-    KEEP(session, rsp_accept(sd, 10000));
+    KEEP(session, rsp_accept_tags(sd, 10000, NULL));
+    ROW(rsp_accept_tags(sd, 10, NULL), -1, EAGAIN);
     EVENT_ROW(rsp_listen(session, 1), -1, EISCONN, session, DATA);
     ROW(rsp_send_cookie(session, pool, sizeof(pool), 0, 1000), sizeof(pool), 0);
     EVENT_ROW(rsp_write(session, "answer", 6), 6, 0, user, DATA);
@@ -402,9 +428,300 @@ static void stream_sockets(void) {
     ROW(rsp_has_cookie(session), -1, ENOTCONN);
     ROW(rsp_sendto_pool(user, name, sizeof(name) - 1, 0, "x", 1, 0, 0, 0, 0, 0), -1, EISCONN);
     ROW(rsp_recvmsg(sd, buffer, sizeof(buffer), NULL, &flags, 0), -1, ENOTCONN);
+    ROW(rsp_csp_setstatus(session, 0, "serving"), 0, 0);
+    ROW(rsp_csp_setstatus(session, 2, "serving"), -1, ENOTCONN);
     EVENT_ROW(rsp_close(session), 0, 0, user, END);
+    EVENT_ROW(rsp_write(user, "x", 1), -1, EPIPE, user, END);
+    ROW(rsp_close(user), 0, 0);
+    /* a user that breaks its session off, and one that fails over to where it was */
+    KEEP(user, rsp_socket(0, SOCK_STREAM, 0));
+    ROW(rsp_connect(user, name, sizeof(name) - 1, 0), 0, 0);
+    KEEP(session, rsp_accept(sd, 10000));
+    EVENT_ROW(rsp_write(user, "one", 3), 3, 0, session, DATA);
+    EVENT_ROW(rsp_forcefailover_tags(user, FFF_NONE, 0, NULL), 0, 0, session, END);
+    ROW(rsp_close(session), 0, 0);
+    KEEP(session, rsp_accept(sd, 10000));
+    EVENT_ROW(rsp_write(user, "two", 3), 3, 0, session, DATA);
+    EVENT_ROW(rsp_sendmsg(user, NULL, 0, 0, 0, 0, 0, 0, RSP_ABORT, 0), 0, 0, session, FAILURE);
+    ROW(rsp_close(session), 0, 0);
     ROW(rsp_close(user), 0, 0);
     ROW(rsp_close(sd), 0, 0);
+}
+
+/* Users of a server that has all its sessions on one descriptor, told apart by their numbers. */
+static void one_to_many(void) {
+    static const unsigned char name[] = "ApiTableMany";
+    struct rsp_sndrcvinfo from;
+    int flags = 0, sd = server_socket(), users[3];
+#define NAMED name, sizeof(name) - 1
+    ROW(rsp_register(sd, NAMED, &round_robin, 0, 0), 0, 0);
+    for (int i = 0; i < 2; i++) {
+        KEEP(users[i], rsp_socket(0, SOCK_SEQPACKET, 0));
+        EVENT_ROW(rsp_connect(users[i], NAMED, 0), 0, 0, sd, ADD);
+        ROW(rsp_sendmsg(users[i], i ? "second" : "first", i ? 6 : 5, 0, 0, htonl(7), 0, 0, 0, 1000), i ? 6 : 5, 0);
+        ROW(rsp_recvfullmsg(sd, buffer, sizeof(buffer), &from, &flags, 10000), i ? 6 : 5, 0);
+        ROW(from.rinfo_session, i + 1, 0); /* the lowest number that is free */
+        ROW(from.rinfo_ppid == htonl(7), 1, 0);
+        ROW(flags, MSG_EOR, 0);
+    }
+    EVENT_ROW(rsp_sendmsg(sd, "to the first", 12, 0, 1, 0, 0, 0, 0, 1000), 12, 0, users[0], DATA);
+    EVENT_ROW(rsp_sendmsg(sd, "to the second", 13, 0, 2, 0, 0, 0, 0, 1000), 13, 0, users[1], DATA);
+    ROW(next_event(users[0], 0), NONE, 0);
+    ROW(rsp_sendmsg(sd, "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, ENOTCONN); /* it is connected by none */
+    ROW(rsp_sendmsg(sd, "x", 1, 0, 3, 0, 0, 0, 0, 0), -1, ENOTCONN);
+    ROW(rsp_send(sd, "x", 1, 0), -1, ENOTCONN);
+    ROW(rsp_send_cookie(sd, pool, 4, 2, 1000), 4, 0);
+    ROW(rsp_send_cookie(sd, pool, 4, 3, 1000), -1, ENOTCONN);
+    ROW(rsp_csp_setstatus(sd, 2, "two sessions"), 0, 0);
+    ROW(rsp_csp_setstatus(sd, 3, "no such"), -1, ENOTCONN);
+    ROW(rsp_csp_setstatus(sd, 2, NULL), -1, EFAULT);
+    /* ended by the user: both are told, and the number is free again */
+    EVENT_ROW(rsp_close(users[0]), 0, 0, sd, SHUTDOWN);
+    ROW(next_event(sd, 10000), REMOVE, 0);
+    ROW(rsp_sendmsg(sd, "x", 1, 0, 1, 0, 0, 0, 0, 0), -1, ENOTCONN);
+    KEEP(users[2], rsp_socket(0, SOCK_SEQPACKET, 0));
+    EVENT_ROW(rsp_connect(users[2], NAMED, 0), 0, 0, sd, ADD);
+    EVENT_ROW(rsp_sendmsg(sd, "to the next", 11, 0, 1, 0, 0, 0, 0, 1000), 11, 0, users[2], DATA);
+    /* ended by the server: it needs not be told that the session ends, but when its number is free */
+    EVENT_ROW(rsp_sendmsg(sd, "bye", 3, 0, 1, 0, 0, 0, RSP_EOF, 1000), 3, 0, users[2], DATA);
+    ROW(next_event(users[2], 10000), SHUTDOWN, 0);
+    ROW(next_event(users[2], 10000), END, 0);
+    ROW(rsp_sendmsg(users[2], "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, EPIPE);
+    ROW(next_event(sd, 10000), REMOVE, 0);
+    ROW(rsp_close(users[2]), 0, 0);
+    /* broken off: there is no shutdown */
+    EVENT_ROW(rsp_sendmsg(users[1], NULL, 0, 0, 0, 0, 0, 0, RSP_ABORT, 0), 0, 0, sd, REMOVE);
+    ROW(next_event(sd, 0), NONE, 0);
+    ROW(rsp_close(users[1]), 0, 0);
+    KEEP(users[0], rsp_socket(0, SOCK_SEQPACKET, 0));
+    EVENT_ROW(rsp_connect(users[0], NAMED, 0), 0, 0, sd, ADD);
+    ROW(rsp_write(users[0], "data", 4), 4, 0);
+    ROW(rsp_read(sd, buffer, sizeof(buffer)), 4, 0); /* of whichever session */
+    ROW(rsp_setsockopt(sd, SOL_RSERPOOL, RSP_RECV_TIMEOUT, &(int){0}, sizeof(int)), 0, 0);
+    ROW(rsp_read(sd, buffer, sizeof(buffer)), -1, EAGAIN);
+    EVENT_ROW(rsp_sendmsg(sd, NULL, 0, 0, 1, 0, 0, 0, RSP_ABORT, 0), 0, 0, users[0], NECESSARY);
+    ROW(next_event(users[0], 0), NECESSARY, 0); /* until something is done about it */
+    ROW(rsp_write(users[0], "x", 1), -1, EPIPE);
+    ROW(next_event(sd, 10000), REMOVE, 0);
+    EVENT_ROW(rsp_forcefailover(users[0], FFF_NONE, 0), 0, 0, users[0], COMPLETE);
+    ROW(next_event(sd, 10000), ADD, 0);
+    ROW(rsp_close(users[0]), 0, 0);
+    ROW(rsp_close(sd), 0, 0);
+#undef NAMED
+}
+
+/* The functions with a tag list, where they differ from those without. */
+static void tag_lists(void) {
+    static const unsigned char name[] = "ApiTableTags";
+    struct TagItem round[2] = {{RSP_TAG_IGNORE, 0}, {RSP_TAG_MORE, 0}};
+    struct TagItem identifier[] = {{4711, 1}, {RSP_TAG_PE_IDENTIFIER, 0xe0000001}, {RSP_TAG_DONE, 0}};
+    struct TagItem other[] = {{RSP_TAG_PE_IDENTIFIER, 0xe0000002}, {RSP_TAG_DONE, 0}};
+    struct TagItem huge[] = {{RSP_TAG_PE_IDENTIFIER, 0x100000000}, {RSP_TAG_DONE, 0}};
+    struct TagItem slow[] = {{RSP_TAG_CONNECT_TIMEOUT, 1234567}, {RSP_TAG_RESOLUTION_RETRY_DELAY, 1}, {RSP_TAG_DONE, 0}};
+    struct TagItem never[] = {{RSP_TAG_CONNECT_TIMEOUT, 0}, {RSP_TAG_DONE, 0}};
+    struct TagItem skipped[] = {{RSP_TAG_SKIP, 0}, {RSP_TAG_CONNECT_TIMEOUT, 0}, {RSP_TAG_MORE, 0}};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct rsp_addrinfo self = {
+        .ai_protocol = IPPROTO_TCP, .ai_addrs = 1, .ai_addr = (struct sockaddr *)&address}, *list = NULL;
+    socklen_t length = sizeof(int);
+    int sd, user, value = 0, second;
+    uint32_t id = 0;
+#define NAMED name, sizeof(name) - 1
+    round[1].Data = (unsigned long)round;
+    sd = server_socket();
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, round), -1, EINVAL);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, huge), -1, EINVAL);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0x4000, identifier), -1, EINVAL);
+    ROW(rsp_register_tags(sd, NAMED, NULL, 0, 0, identifier), -1, EFAULT);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, identifier), 0, 0);
+    ROW(rsp_getsockname(sd, NULL, NULL, &id), 0, 0);
+    ROW(id == 0xe0000001, 1, 0);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, identifier), 0, 0);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, NULL), 0, 0);
+    ROW(rsp_register_tags(sd, NAMED, &round_robin, 0, 0, other), -1, EINVAL);
+    second = server_socket();
+    ROW(rsp_register_tags(second, NAMED, &round_robin, 0, 0, identifier), -1, EEXIST);
+    ROW(rsp_close(second), 0, 0);
+    KEEP(user, rsp_socket(0, SOCK_SEQPACKET, 0));
+    ROW(rsp_connect_tags(user, NAMED, 0, round), -1, EINVAL);
+    ROW(rsp_connect_tags(user, NAMED, 0, never), -1, EINVAL);
+    ROW(rsp_connect_tags(user, name, 0, 0, slow), -1, EINVAL);
+    ROW(rsp_connect_tags(user, NAMED, 0, slow), 0, 0);
+    ROW(rsp_getsockopt(user, SOL_RSERPOOL, RSP_CONNECT_TIMEOUT, &value, &length), 0, 0);
+    ROW(value, 1235, 0);
+    ROW(rsp_connect_tags(user, NAMED, 0, skipped), -1, EISCONN);
+    ROW(rsp_forcefailover_tags(user, FFF_NONE, 0, round), -1, EINVAL);
+    ROW(rsp_forcefailover_tags(user, 6, 0, NULL), -1, EINVAL);
+    EVENT_ROW(rsp_forcefailover_tags(user, FFF_NONE, 0, skipped), 0, 0, user, COMPLETE);
+    ROW(rsp_close(user), 0, 0);
+    ROW(rsp_getaddrinfo_tags(NAMED, &list, 1, 0, round), REAI_SYSTEM, EINVAL);
+    ROW(rsp_getaddrinfo_tags(NAMED, &list, RSPGETADDRS_MIN, 0, skipped), 1, 0);
+    ROW(list->ai_pe_id == id, 1, 0);
+    rsp_freeaddrinfo(list);
+    ROW(rsp_accept_tags(sd, 0, NULL), -1, EOPNOTSUPP);
+    ROW(rsp_accept_tags(sd, 0, round), -1, EINVAL);
+    ROW(rsp_deregister_tags(sd, 0, round), -1, EINVAL);
+    ROW(rsp_deregister_tags(sd, 0, NULL), 0, 0);
+    ROW(rsp_deregister_tags(sd, 0, NULL), -1, EINVAL);
+    ROW(rsp_close(sd), 0, 0);
+    ROW(rsp_pe_registration_tags(NAMED, &self, &round_robin, 60000, 0, round), UINT_FAILED, EINVAL);
+    ROW(rsp_pe_registration_tags(NAMED, NULL, &round_robin, 60000, 0, NULL), UINT_FAILED, EFAULT);
+    ROW(rsp_pe_registration_tags(NAMED, &self, &round_robin, 60000, 0, NULL), 0, 0);
+    ROW(rsp_getaddrinfo_tags((const unsigned char *)"NoSuchPool", 10, &list, 1, 0, NULL), REAI_NONAME, ENOENT);
+    ROW(rsp_pe_failure_tags(NAMED, 77, round), UINT_FAILED, EINVAL);
+    ROW(rsp_pe_failure_tags(NAMED, 77, NULL), 0, 0); /* whoever that is */
+    ROW(rsp_pe_deregistration_tags(NAMED, self.ai_pe_id, 0, round), UINT_FAILED, EINVAL);
+    ROW(rsp_pe_deregistration_tags(NAMED, self.ai_pe_id, 0, NULL), 0, 0);
+#undef NAMED
+}
+
+/* Ordinary descriptors among ours. */
+static void mapped_descriptors(void) {
+    int pair[2], sd, socket_sd, free_number, flags = 0, type = 0;
+    socklen_t length = sizeof(type);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) {
+        return;
+    }
+    ROW(rsp_mapsocket(-1, -1), -1, EBADF);
+    ROW(rsp_mapsocket(pair[0], -2), -1, EINVAL);
+    ROW(rsp_mapsocket(pair[0], pair[1]), -1, EMFILE);
+    KEEP(sd, rsp_mapsocket(pair[0], -1));
+    ROW(sd > 2 && sd != pair[0], 1, 0);
+    ROW(rsp_mapsocket(sd, -1), -1, EINVAL);
+    ROW(rsp_write(sd, "hello", 5), 5, 0);
+    ROW(rsp_read(pair[1], buffer, sizeof(buffer)), -1, EBADF); /* not mapped */
+    ROW(read(pair[1], buffer, sizeof(buffer)), 5, 0);
+    ROW(write(pair[1], "answer", 6), 6, 0);
+    struct pollfd entry = {sd, POLLIN, 0};
+    ROW(rsp_poll(&entry, 1, 1000), 1, 0);
+    ROW(entry.revents, POLLIN, 0);
+    ROW(rsp_read(sd, buffer, sizeof(buffer)), 6, 0);
+    ROW(rsp_getsockopt(sd, SOL_SOCKET, SO_TYPE, &type, &length), 0, 0);
+    ROW(type, SOCK_STREAM, 0);
+    ROW(rsp_setsockopt(sd, SOL_SOCKET, SO_SNDBUF, &(int){65536}, sizeof(int)), 0, 0);
+    ROW(rsp_setsockopt(sd, SOL_SOCKET, SO_TYPE, &type, sizeof(type)), -1, ENOPROTOOPT);
+    ROW(rsp_recvmsg(sd, buffer, sizeof(buffer), NULL, &flags, 0), -1, ENOTSOCK);
+    ROW(rsp_sendmsg(sd, "x", 1, 0, 0, 0, 0, 0, 0, 0), -1, ENOTSOCK);
+    ROW(rsp_connect(sd, POOL, 0), -1, ENOTSOCK);
+    ROW(rsp_unmapsocket(sd), 0, 0);
+    ROW(rsp_unmapsocket(sd), -1, EBADF);
+    ROW(rsp_read(sd, buffer, sizeof(buffer)), -1, EBADF);
+    ROW(write(pair[0], "y", 1), 1, 0); /* it is as it was */
+    free_number = dup(pair[0]);
+    close(free_number);
+    ROW(rsp_mapsocket(pair[0], free_number), free_number, 0);
+    ROW(rsp_close(free_number), 0, 0);
+    ROW(rsp_close(free_number), -1, EBADF);
+    ROW(write(pair[0], "z", 1), 1, 0);
+    KEEP(socket_sd, rsp_socket(0, SOCK_SEQPACKET, 0));
+    ROW(rsp_unmapsocket(socket_sd), -1, EBADF);
+    ROW(rsp_mapsocket(socket_sd, -1), -1, EINVAL);
+    ROW(rsp_close(socket_sd), 0, 0);
+    KEEP(sd, rsp_mapsocket(pair[1], -1)); /* for rsp_cleanup to close */
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* Sockets that the program has made itself. */
+static void given_sockets(void) {
+    static const unsigned char name[] = "ApiTableGiven";
+    struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, at;
+    socklen_t length = sizeof(at);
+    int pipes[2], pair[2], fd, sd, user, flags = 0;
+#define NAMED name, sizeof(name) - 1
+    if (pipe(pipes) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0) {
+        return;
+    }
+    ROW(rsp_socket_internal(0, 99, 0, -1), -1, EINVAL);
+    ROW(rsp_socket_internal(0, SOCK_STREAM, 0, 100000), -1, EBADF);
+    ROW(rsp_socket_internal(0, SOCK_STREAM, 0, pipes[0]), -1, ENOTSOCK);
+    ROW(rsp_socket_internal(0, SOCK_STREAM, 0, pair[0]), -1, EPROTONOSUPPORT);
+    KEEP(sd, rsp_socket_internal(0, SOCK_SEQPACKET, 0, -1)); /* as rsp_socket */
+    ROW(rsp_socket_internal(0, SOCK_SEQPACKET, 0, sd), -1, EINVAL);
+    ROW(rsp_close(sd), 0, 0);
+    /* neither bound nor listening; then bound; then listening, too */
+    for (int stage = 0; stage < 3; stage++) {
+        KEEP(fd, socket(AF_INET, SOCK_STREAM, protocol));
+        ROW(rsp_socket_internal(0, SOCK_SEQPACKET, IPPROTO_UDP, fd), -1, EPROTOTYPE);
+        if (stage > 0) {
+            ROW(bind(fd, (struct sockaddr *)&loopback, sizeof(loopback)), 0, 0);
+        }
+        if (stage > 1) {
+            ROW(listen(fd, 5), 0, 0);
+        }
+        KEEP(sd, rsp_socket_internal(0, SOCK_SEQPACKET, protocol, fd));
+        ROW(rsp_bind(sd, (struct sockaddr *)&loopback, 1), stage > 0 ? -1 : 0, stage > 0 ? EINVAL : 0);
+        ROW(rsp_register(sd, NAMED, &round_robin, 0, 0), 0, 0);
+        KEEP(user, rsp_socket(0, SOCK_SEQPACKET, 0));
+        EVENT_ROW(rsp_connect(user, NAMED, 0), 0, 0, sd, ADD);
+        EVENT_ROW(rsp_write(user, "hello", 5), 5, 0, sd, DATA);
+        ROW(rsp_close(user), 0, 0);
+        ROW(rsp_close(sd), 0, 0);
+    }
+    /* one that is connected */
+    int listener = socket(AF_INET, SOCK_STREAM, protocol);
+    ROW(bind(listener, (struct sockaddr *)&loopback, sizeof(loopback)), 0, 0);
+    ROW(listen(listener, 5), 0, 0);
+    ROW(getsockname(listener, (struct sockaddr *)&at, &length), 0, 0);
+    KEEP(fd, socket(AF_INET, SOCK_STREAM, protocol));
+    ROW(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0, 0);
+    ROW(rsp_socket_internal(0, SOCK_STREAM, 0, fd), -1, EISCONN);
+    close(fd);
+    close(listener);
+    KEEP(fd, socket(AF_INET, SOCK_DGRAM, 0));
+    KEEP(sd, rsp_socket_internal(0, SOCK_SEQPACKET, 0, fd));
+    ROW(rsp_bind(sd, (struct sockaddr *)&loopback, 1), 0, 0);
+    ROW(rsp_listen(sd, 1), 0, 0);
+    ROW(rsp_recvmsg(sd, buffer, sizeof(buffer), NULL, &flags, 0), -1, EAGAIN);
+    ROW(rsp_close(sd), 0, 0);
+    for (int i = 0; i < 2; i++) {
+        close(pipes[i]);
+        close(pair[i]);
+    }
+#undef NAMED
+}
+
+static void session_parameters(void) {
+    struct rserpool_session_parameters all = {0}, wrong = {0}, changed = {0};
+    int sd;
+    KEEP(sd, rsp_socket(0, SOCK_SEQPACKET, 0));
+    ROW(rsp_update_session_parameters(sd, NULL), -1, EFAULT);
+    ROW(rsp_update_session_parameters(sd, &all), 0, 0); /* what is the case */
+    ROW(all.sp_rto_min > 0 && all.sp_rto_min <= all.sp_rto_initial && all.sp_rto_initial <= all.sp_rto_max, 1, 0);
+    ROW(all.sp_assoc_max_rxt > 0 && all.sp_path_max_rxt > 0 && all.sp_hbinterval > 0, 1, 0);
+    wrong.sp_rto_min = 70000;
+    ROW(rsp_update_session_parameters(sd, &wrong), -1, EINVAL);
+    wrong = (struct rserpool_session_parameters){.sp_path_max_rxt = 70000};
+    ROW(rsp_update_session_parameters(sd, &wrong), -1, EINVAL);
+    changed.sp_rto_initial = 2000;
+    changed.sp_rto_max = 5000;
+    changed.sp_assoc_max_rxt = 8;
+    ROW(rsp_update_session_parameters(sd, &changed), 0, 0);
+    ROW(changed.sp_rto_min, all.sp_rto_min, 0);
+    ROW(changed.sp_rto_max, 5000, 0);
+    changed = (struct rserpool_session_parameters){0};
+    ROW(rsp_update_session_parameters(sd, &changed), 0, 0);
+    ROW(changed.sp_rto_initial, 2000, 0);
+    ROW(changed.sp_assoc_max_rxt, 8, 0);
+    ROW(changed.sp_path_max_rxt, all.sp_path_max_rxt, 0);
+    ROW(rsp_close(sd), 0, 0);
+}
+
+static void printed_notifications(void) {
+    union rserpool_notification note;
+    char *text = NULL;
+    size_t size = 0;
+    memset(&note, 0, sizeof(note));
+    note.rn_session_change =
+        (struct rserpool_session_change){.rsc_type = RSERPOOL_SESSION_CHANGE, .rsc_state = RSERPOOL_SESSION_ADD, .rsc_session = 7};
+    FILE *stream = open_memstream(&text, &size);
+    rsp_print_notification(&note, stream);
+    rsp_print_notification(NULL, stream);
+    rsp_print_notification(&note, NULL);
+    fclose(stream);
+    ROW(strcmp(text, "RSERPOOL_SESSION_CHANGE for session 7, state=RSERPOOL_SESSION_ADD"), 0, 0);
+    free(text);
 }
 
 static void basic_mode(void) {
@@ -577,15 +894,30 @@ static void two_threads(void) {
     ROW(first + second, -1, 0); /* one of them was first */
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *transport = argc > 1 ? argv[1] : getenv("ASAP_TRANSPORT");
+    if (transport != NULL && strcmp(transport, "sctp") == 0) {
+        protocol = IPPROTO_SCTP;
+    } else if (transport != NULL && strcmp(transport, "tcp") != 0) {
+        printf("\"%s\" is neither tcp nor sctp\n", transport);
+        return 2;
+    }
     memset(long_handle, 'x', sizeof(long_handle));
     memset(buffer, 0, sizeof(buffer));
     arguments();
+    printed_notifications();
     bad_descriptor(-1);
     without_initialisation();
     for (int round = 0; round < 2; round++) { /* the library can be started again */
         ROW(rsp_initialize(NULL), 0, 0);
         ROW(rsp_initialize(NULL), 0, 0);
+        if (round == 0) {
+            mapped_descriptors();
+            given_sockets();
+            session_parameters();
+            tag_lists();
+            one_to_many();
+        }
         bad_descriptor(0);
         bad_descriptor(INT_MAX);
         fresh_socket();

@@ -357,6 +357,8 @@ impl Session {
             Said::Card { handle, elements } => {
                 self.counters.cards += 1;
                 conversation.shown = true;
+                // Over SCTP nothing else has told yet: only ours put the parameter there, and only for ours.
+                conversation.ours |= elements.iter().any(|element| element.capabilities.is_some());
                 // RFC 5352 6.6 has senders named by their pool element handle, and a card names the pool only. Among ours the
                 // first element on a user's card is the user itself (docs/tcp.md 3); it has to be where the user is.
                 let named = elements.first().filter(|first| {

@@ -205,6 +205,26 @@ fn send_failed(id: Option<u32>, message: &[u8]) -> Event {
 // --- Ends and dead links
 
 #[test]
+fn an_element_that_ends_in_order_has_ended_the_session_or_failed_unreported() {
+    for orderly_end_is_final in [true, false] {
+        let config = SessionConfig { orderly_end_is_final, ..by_application() };
+        let mut rig = Rig::at_first_of(config, &[tcp(1), tcp(2)]);
+        rig.effects();
+        rig.events();
+        rig.down(L0, LinkFailure::Closed);
+        if orderly_end_is_final {
+            assert_eq!((rig.events(), rig.session.state()), (vec![Event::Ended(None)], State::Ended));
+            continue;
+        }
+        assert_eq!((rig.events(), rig.session.state()), (vec![Event::FailoverNecessary], State::Failed));
+        rig.session.fail_over(rig.now, false, Duration::MAX);
+        assert_eq!(rig.session.state(), State::FailingOver);
+        rig.up(L1);
+        assert_eq!(rig.session.current().map(|element| element.id), Some(PeId(2)));
+    }
+}
+
+#[test]
 fn inputs_of_dead_links_are_ignored() {
     let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2)]);
     rig.control(L0, &asap(&AsapMessage::Cookie(b"good".to_vec())));

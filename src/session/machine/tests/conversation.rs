@@ -159,15 +159,19 @@ fn a_peer_that_has_shown_nothing_gets_a_card_only_after_its_own_or_by_option() {
 #[test]
 fn a_user_is_named_by_the_first_element_on_its_card_if_it_is_where_that_is() {
     let link = LinkId::incoming(5);
-    for (host, kind, named) in
-        [(3, LinkKind::Tcp, Some(PeId(3))), (4, LinkKind::Tcp, None), (3, LinkKind::Sctp, None)]
-    {
+    // Over SCTP the parameter on the card tells whether it is one of ours.
+    for (host, kind, first, named) in [
+        (3, LinkKind::Tcp, tcp(3), Some(PeId(3))),
+        (4, LinkKind::Tcp, tcp(3), None),
+        (3, LinkKind::Sctp, tcp(3), Some(PeId(3))),
+        (3, LinkKind::Sctp, plain(3), None),
+    ] {
         let mut rig = Rig::element(automatic(), None);
         let mut at = tcp(host).user_transport.socket_addresses().next().unwrap();
         at.set_port(50_000);
         let (protocol, peer) = (Protocol::Session, &[at][..]);
         rig.session.handle(rig.now, Input::LinkUp { link, kind, protocol, local: &[], peer, identity: None });
-        rig.control(link, &card(&[tcp(3), tcp(4)]));
+        rig.control(link, &card(&[first, plain(4)]));
         assert_eq!(rig.session.sender(), named.map(|id| (pool(), id)).as_ref());
         rig.events();
         rig.data(link, b"data");

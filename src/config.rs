@@ -178,6 +178,8 @@ pub struct RegistrarConfig {
     pub max_time_last_heard: Duration,
     /// MAX-TIME-NO-RESPONSE (RFC 5353 4.2): how long an answer of a peer is waited for.
     pub max_time_no_response: Duration,
+    /// How long a registrar that hears neither its peers nor most of its elements takes that for its own trouble.
+    pub longest_doubt: Duration,
 }
 
 impl RegistrarConfig {
@@ -204,6 +206,7 @@ impl RegistrarConfig {
             peer_heartbeat_cycle: Duration::from_millis(heartbeat),
             max_time_last_heard: Duration::from_millis(last_heard),
             max_time_no_response: Duration::from_millis(no_response),
+            longest_doubt: Duration::from_secs(10),
         }
     }
 }

@@ -231,5 +231,5 @@ counters! {
     reports, expired, unreachable, reported, announcements, rejected_messages, errors_received,
     links_refused, enrp_messages, updates_told, updates_heard, updates_stale, updates_refused,
     elements_lost, suspicions, accusations, audits, swept, table_pages_sent, tables_refused,
-    table_entries, mentors_lost, collisions,
+    table_entries, mentors_lost, collisions, doubts,
 }

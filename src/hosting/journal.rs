@@ -51,6 +51,10 @@ impl Journal {
             Event::Renamed { from, to } => {
                 log::warn!("another registrar is {from}, too: this one is {to} from now on");
             }
+            Event::Doubting => {
+                log::warn!("no peer is heard, or this registrar was asleep: accusing nobody for a while")
+            }
+            Event::DoubtEnded => log::info!("no doubt any more"),
             Event::PeerSuspected { server } => log::warn!("registrar {server}: silent"),
             Event::PeerUp { server } => log::info!("registrar {server}: connected"),
             Event::PeerDown { to, why } => {

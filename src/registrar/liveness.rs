@@ -129,6 +129,7 @@ impl Registrar {
         self.liveness.due.cancel(key);
         self.liveness.deadlines.cancel(key);
         self.liveness.put_off.remove(key);
+        self.doubt.forget(key);
         self.liveness.reporters.remove(key);
         if let Some(link) = self.liveness.leave_probe(key) {
             self.close_unused(link);
@@ -210,6 +211,7 @@ impl Registrar {
         } else if self.liveness.deadlines.cancel(&key).is_some() {
             self.out.counters.keep_alive_acks += 1;
             self.liveness.put_off.remove(&key);
+            self.doubt.forget(&key);
             self.schedule_keep_alive(now, key);
         }
     }
@@ -328,6 +330,8 @@ impl Registrar {
             // After a pause of ours the acknowledgement may lie unread behind us: it gets a moment, once.
             if now.since(deadline) > LATE && self.liveness.put_off.insert(key.clone()) {
                 self.liveness.deadlines.set(key, now + LATE);
+            } else if self.may_be_cut_off(now, &key) {
+                self.ask(now, &key, self.config.keep_alive_timeout);
             } else {
                 self.remove(now, &key, Removal::Unreachable);
             }

@@ -11,6 +11,7 @@
 //! * `startup`: a mentor, its list and its table (RFC 5353 3.2);
 //! * `table`: the handlespace from one registrar to another, in pages (RFC 5353 3.2.3);
 //! * `audit`: whether what is held of a peer's elements is what it has (RFC 5353 3.6);
+//! * `doubt`: a registrar that has reason to think that it is itself in trouble;
 //! * `updates`: changes of elements told among registrars, and which of two claims holds (RFC 5353 3.3);
 //! * `takeover`: what becomes of the elements of a registrar that is silent (RFC 5353 3.5).
 //!
@@ -20,6 +21,7 @@
 mod announce;
 mod audit;
 mod clients;
+mod doubt;
 mod links;
 mod liveness;
 mod peers;
@@ -43,6 +45,7 @@ use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportA
 use crate::wire::{self, AsapMessage, Decoded, Dialect, Registration, Rejected};
 use announce::Announcer;
 use clients::Clients;
+use doubt::Doubt;
 use links::Links;
 use liveness::Liveness;
 use peers::Peers;
@@ -129,6 +132,10 @@ pub enum Event {
         /// The identifier now.
         to: ServerId,
     },
+    /// This registrar was asleep, or hears nobody: it accuses no one for a while.
+    Doubting,
+    /// It has heard a peer again, or the while is over.
+    DoubtEnded,
     /// A registrar has been silent too long, or its last link is lost: it is asked for a sign of life.
     PeerSuspected {
         /// Its identifier.
@@ -186,6 +193,8 @@ pub struct Counters {
     pub table_entries: u64,
     /// Mentors that did not help.
     pub mentors_lost: u64,
+    /// Times this registrar had reason to think that it was itself in trouble.
+    pub doubts: u64,
     /// Times another registrar was found to have this one's identifier.
     pub collisions: u64,
     /// Peers asked for a sign of life because they were silent, or their link was lost.
@@ -230,6 +239,7 @@ pub struct Registrar {
     peers: Peers,
     startup: Startup,
     tables: Tables,
+    doubt: Doubt,
     /// Whether it announces itself.
     announce_on: bool,
     timers: Timers<Wake>,
@@ -271,6 +281,7 @@ impl Registrar {
             peers: Peers::default(),
             startup,
             tables: Tables::default(),
+            doubt: Doubt::default(),
             announce_on: announce,
             timers,
             rng: Rng::new(seed),
@@ -293,7 +304,11 @@ impl Registrar {
     }
     /// What it does at present.
     pub fn standing(&self) -> Standing {
-        if self.startup.is_over() { Standing::Serving } else { Standing::Starting }
+        match (self.startup.is_over(), self.doubt.is_on()) {
+            (false, _) => Standing::Starting,
+            (true, true) => Standing::Doubting,
+            (true, false) => Standing::Serving,
+        }
     }
     /// Links to endpoints that are up.
     pub fn clients(&self) -> usize {
@@ -331,6 +346,7 @@ impl Machine for Registrar {
             }
             return;
         }
+        self.notice_sleep(now, self.poll_timeout());
         match input {
             Input::Incoming { link, protocol } => self.on_incoming(link, protocol),
             Input::LinkUp { link, kind, protocol: _, local, peer, identity } => {
@@ -487,6 +503,7 @@ impl Registrar {
             match wake {
                 Wake::Announce => self.announce(now),
                 Wake::AnnouncePeer => self.announce_peer(now),
+                Wake::Doubt => self.on_doubt_timeout(),
                 Wake::Startup => self.on_startup_timeout(now),
                 Wake::Page(link) => self.on_page_timeout(now, link),
                 Wake::PushChanges => self.push_changes(now),
@@ -584,6 +601,8 @@ enum Wake {
     /// On the group of ENRP.
     AnnouncePeer,
     Startup,
+    /// Doubt has lasted long enough.
+    Doubt,
     /// A page of a table has not come.
     Page(LinkId),
     PushChanges,

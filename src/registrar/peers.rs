@@ -402,6 +402,7 @@ impl Registrar {
             self.break_off(now, link);
             return false;
         }
+        self.end_doubt();
         let Some(known) = self.peers.find_mut(from) else { return false };
         known.peer.last_heard = now;
         let state = std::mem::replace(&mut known.peer.state, PeerState::Alive);
@@ -457,6 +458,8 @@ impl Registrar {
                 known.peer.transport = Some(transport);
             }
         }
+        // Now it is known how often it will be heard.
+        self.watch_peer(now, from);
         let digest = introduction.and_then(|told| told.digest);
         self.compare(now, link, from, checksum, digest);
         self.seek(now);

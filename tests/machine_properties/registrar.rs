@@ -112,6 +112,8 @@ fn follow(events: Vec<Event>, present: &mut BTreeSet<(PoolHandle, PeId)>) {
             | Event::Rejected { .. }
             | Event::PeerUp { .. }
             | Event::PeerSuspected { .. }
+            | Event::Doubting
+            | Event::DoubtEnded
             | Event::PeerAudited { .. }
             | Event::Serving { .. }
             | Event::Renamed { .. }

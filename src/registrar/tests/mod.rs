@@ -3,6 +3,7 @@
 mod clients;
 mod cluster;
 mod liveness;
+mod patience;
 mod peers;
 mod registration;
 mod resolution;

@@ -86,6 +86,10 @@ impl Context {
             Some(group) => Multicast { groups: vec![(Protocol::Asap, group)], hear: true, loopback: false },
             None => Multicast::usual(&[Protocol::Asap]),
         });
+        log::info!(
+            "registrars are looked for over {}",
+            if has_sctp() { "SCTP and TCP" } else { "TCP: this system's kernel has no SCTP" }
+        );
         // All addresses: the registrar link tells which of them the registrar can reach.
         let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
         let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);

@@ -222,7 +222,13 @@ fn pair(protocol: Protocol) -> (Side, Side) {
 }
 
 fn user(ppid: u32, stream: u16, unordered: bool) -> Channel {
-    Channel::User(UserChannel { ppid, stream, unordered })
+    // Small numbers belong to protocols, and who looks at a capture wants to see what is wrong in it.
+    Channel::User(UserChannel { ppid: ppid | 0x5000_0000, stream, unordered })
+}
+
+/// User data under a protocol's own identifier.
+fn posing_as(ppid: u32) -> Channel {
+    Channel::User(UserChannel { ppid, stream: 0, unordered: false })
 }
 
 fn asap() -> Vec<u8> {
@@ -272,7 +278,7 @@ fn messages_keep_boundaries_identifiers_and_streams() {
             (user(0, 0, false), b"one".to_vec()),
             (user(0x0102_0304, 5, false), b"two".to_vec()),
             (Channel::Asap, asap()),
-            (user(12, 63, false), enrp()),
+            (posing_as(12), enrp()),
             (user(13, 63, false), numbered(3, 1)),
             (user(u32::MAX, 0, false), numbered(4, 70_000)),
         ];
@@ -298,14 +304,14 @@ fn asap_links_take_asap_alone_and_plain_ones_everything() {
     let mut plain = dial(Protocol::Plain, listener.local().port(), &THERE, &Limits::default());
     let mut strict = accept(&listener, &Limits::default());
     plain.connection.send(Channel::Asap, b"no such channel".to_vec());
-    plain.connection.send(user(12, 0, false), enrp());
-    plain.connection.send(user(11, 0, false), asap());
+    plain.connection.send(posing_as(12), enrp());
+    plain.connection.send(posing_as(11), asap());
     run(&mut [&mut plain, &mut strict], |sides| !sides[1].data.is_empty());
     assert_eq!(strict.data, [(Channel::Asap, asap())]);
     strict.connection.send(user(1, 0, false), b"no such channel".to_vec());
     strict.connection.send(Channel::Asap, asap());
     run(&mut [&mut plain, &mut strict], |sides| !sides[0].data.is_empty());
-    assert_eq!(plain.data, [(user(11, 0, false), asap())]);
+    assert_eq!(plain.data, [(posing_as(11), asap())]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One-to-many ports: two drivers on two hosts, each with one port for what comes and what goes.
 
-use super::{HERE, Mended, PATIENCE, THERE, alone, asap, disturb, elsewhere, ip, lose};
+use super::{HERE, Mended, PATIENCE, THERE, alone, asap, disturb, elsewhere, enrp, ip, lose};
 use asap::config::Limits;
 use asap::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
 use asap::runtime::driver::{Driver, DriverConfig, Remote, Thread, spawn};
@@ -60,6 +60,7 @@ impl Machine for Node {
 struct Host {
     remote: Remote<Node>,
     thread: Option<Thread>,
+    protocol: Protocol,
     addresses: Vec<&'static str>,
     port: u16,
     told: Receiver<Told>,
@@ -67,7 +68,11 @@ struct Host {
 
 impl Host {
     fn start(addresses: [&'static str; 2], port: u16, limits: Limits) -> Host {
-        let at = |text| (LinkKind::Sctp, Protocol::Asap, SocketAddr::new(ip(text), port));
+        Host::serving(Protocol::Asap, addresses, port, limits)
+    }
+
+    fn serving(protocol: Protocol, addresses: [&'static str; 2], port: u16, limits: Limits) -> Host {
+        let at = |text| (LinkKind::Sctp, protocol, SocketAddr::new(ip(text), port));
         let listeners = match port {
             0 => vec![at(addresses[0])],
             _ => addresses.map(at).to_vec(),
@@ -81,7 +86,7 @@ impl Host {
             let _ = sender.send(event);
         };
         let thread = spawn(driver, "host", tell).unwrap();
-        Host { remote, thread: Some(thread), addresses, port, told }
+        Host { remote, thread: Some(thread), protocol, addresses, port, told }
     }
 
     /// Both hosts, each with all its addresses.
@@ -102,7 +107,8 @@ impl Host {
     fn connect(&self, other: &Host) -> LinkId {
         let (sender, link) = channel();
         let addresses = Addresses::new(other.addresses.iter().map(|text| ip(text)).collect()).unwrap();
-        let to = Destination { kind: LinkKind::Sctp, protocol: Protocol::Asap, port: other.port, addresses };
+        let (kind, protocol) = (LinkKind::Sctp, self.protocol);
+        let to = Destination { kind, protocol, port: other.port, addresses };
         assert!(self.remote.call(Box::new(move |node, _| {
             let link = LinkId::outgoing(node.outgoing);
             node.outgoing += 1;
@@ -113,7 +119,8 @@ impl Host {
     }
 
     fn send(&self, link: LinkId, bytes: Vec<u8>) {
-        self.do_all(vec![Effect::Send { link, channel: Channel::Asap, bytes }]);
+        let channel = if self.protocol == Protocol::Enrp { Channel::Enrp } else { Channel::Asap };
+        self.do_all(vec![Effect::Send { link, channel, bytes }]);
     }
 
     fn next(&self) -> Told {
@@ -313,4 +320,35 @@ fn an_association_the_peer_begins_anew_is_a_link_lost_and_another_one() {
     here.send(new, asap());
     assert_eq!(there.next(), Told::Message(link, asap()));
     assert!(here.is_quiet());
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn enrp_has_ports_as_asap_has() {
+    let _alone = alone();
+    let start = |addresses| Host::serving(Protocol::Enrp, addresses, 0, Limits::default());
+    let (here, there) = (start(HERE), elsewhere(|| start(THERE)));
+    let link = here.connect(&there);
+    here.expect_up(link);
+    let (accepted, port) = there.next_incoming();
+    assert_eq!(port, here.port);
+    here.send(link, enrp());
+    assert_eq!(there.next(), Told::Message(accepted, enrp()));
+    there.send(accepted, enrp());
+    assert_eq!(here.next(), Told::Message(link, enrp()));
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn any_port_is_the_same_for_both_transports() {
+    let _alone = alone();
+    let at = |kind, protocol| (kind, protocol, SocketAddr::new(ip(HERE[0]), 0));
+    let (tcp, sctp) = (LinkKind::Tcp, LinkKind::Sctp);
+    let (asap, enrp) = (Protocol::Asap, Protocol::Enrp);
+    let listeners = vec![at(tcp, asap), at(tcp, enrp), at(sctp, asap), at(sctp, enrp)];
+    let config = DriverConfig { listeners, ..DriverConfig::default() };
+    let driver = Driver::new(Node::default(), Box::new(PollPoller::default()), config).unwrap();
+    let ports: Vec<u16> = driver.local_addresses().iter().map(SocketAddr::port).collect();
+    assert_eq!(ports[..2], ports[2..]);
+    assert_ne!(ports[0], ports[1]);
 }

@@ -1703,3 +1703,21 @@ fn sending_on_a_link_found_broken_while_writing_does_not_wait_for_room() {
     assert_eq!(reply(user), "a:one");
     socket::close(user).unwrap();
 }
+
+#[test]
+fn new_clients_take_the_elements_of_a_round_robin_pool_in_turn() {
+    let _alone = alone();
+    let registry = Registry::start();
+    let handle = pool("Turns");
+    let (first, second) = (Server::start(&registry, &handle, "a"), Server::start(&registry, &handle, "b"));
+    let mut taken = std::collections::BTreeMap::new();
+    for _ in 0..6 {
+        // Each as if in a process of its own.
+        let context = registry.context();
+        let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
+        socket::connect(user, &handle, Duration::ZERO, PATIENCE).unwrap();
+        *taken.entry(socket::peer_name(user).unwrap().1.unwrap()).or_insert(0) += 1;
+        context.close();
+    }
+    assert_eq!(taken, [(first.id, 3), (second.id, 3)].into());
+}

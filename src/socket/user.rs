@@ -358,8 +358,13 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
             let max_age = user.max_age.take().unwrap_or(max_age);
             let latest = now + inner.options.call_timeout.unwrap_or(socket.context.call_timeout());
             let deadline = user.patience.filter(|at| *at > now).map_or(latest, |at| at.min(latest));
-            let signal = Arc::downgrade(&socket.signal);
+            let (key, signal) = (socket.key, Arc::downgrade(&socket.signal));
+            let first = !std::mem::replace(&mut user.watching, true);
             let asked = socket.context().tell(move |background, now| {
+                // The subscription travels with the first question: a second one would cost another session its turn.
+                if first {
+                    background.watch(now, &handle, key, signal.clone());
+                }
                 let query = Query { handle, items: None, max_age };
                 background.resolve_for(now, query, deadline, signal);
             });
@@ -387,10 +392,7 @@ fn on_event(socket: &Socket, inner: &mut Inner, now: Time, event: Event) -> bool
                 }
             }
             user.element = element;
-            user.watching = true;
             socket.signal.attend(element.map_or(Attention::Never, Attention::Loss));
-            let (handle, key, signal) = (user.handle.clone(), socket.key, Arc::downgrade(&socket.signal));
-            let _ = socket.context().tell(move |b, now| b.watch(now, &handle, key, signal));
         }
         Event::Received { bytes, channel, complete, from } => {
             inner.inbox.push(Item::Data { bytes, taken: 0, channel, complete, session: SESSION, from });

@@ -7,7 +7,7 @@ use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
 use super::signal::{Mail, Signal};
 use super::{Error, Options, Result, Semantics};
-use crate::config::{EndpointConfig, Limits, PathLimits, SessionConfig};
+use crate::config::{EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
 use crate::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
 };
@@ -58,10 +58,12 @@ struct Shared {
 pub(super) type RegistrationOutcome = std::result::Result<(), RequestFailure>;
 
 impl Context {
-    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver; EINVAL if it has none that can be used.
+    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver; EINVAL if it has none that can be used,
+    /// or if `ASAP_PROFILE` names no profile.
     pub fn start(options: &Options) -> Result<Context> {
         fork::prepare();
-        let mut config = EndpointConfig::new(options.profile);
+        let profile = profile(options, std::env::var("ASAP_PROFILE").ok())?;
+        let mut config = EndpointConfig::new(profile);
         if let Some(t7) = options.announce_timeout {
             config.t7_enrp_outdate = t7;
         }
@@ -77,7 +79,7 @@ impl Context {
             config.max_request_retransmit = n.saturating_sub(1);
             config.max_reg_attempt = n.max(1);
         }
-        let limits = Limits { path: PathLimits::new(options.profile), ..Limits::default() };
+        let limits = Limits { path: PathLimits::new(profile), ..Limits::default() };
         let limits =
             Limits { handle_bytes: limits.handle_bytes.min(options.semantics.handle_bytes), ..limits };
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
@@ -107,14 +109,19 @@ impl Context {
             };
             let background = Background::new(endpoint);
             match Driver::new(background, Box::new(PollPoller::default()), config) {
-                Ok(driver) => return Context::run(driver, options, limits),
+                Ok(driver) => return Context::run(driver, options, profile, limits),
                 Err(e) => failed = e,
             }
         }
         Err(errors::system("cannot listen for registrars", &failed))
     }
 
-    fn run(mut driver: Driver<Background>, options: &Options, limits: Limits) -> Result<Context> {
+    fn run(
+        mut driver: Driver<Background>,
+        options: &Options,
+        profile: Profile,
+        limits: Limits,
+    ) -> Result<Context> {
         if let Some(at) = driver.local_addresses().first() {
             driver.machine().endpoint.set_listener(Some(TransportAddress::Tcp {
                 port: at.port(),
@@ -126,7 +133,7 @@ impl Context {
         let told = |background: &mut Background, now, event| background.on_event(now, event);
         let thread = driver::spawn(driver, "asap", told)
             .map_err(|e| errors::system("cannot start the background thread", &e))?;
-        let mut session = SessionConfig::new(options.profile);
+        let mut session = SessionConfig::new(profile);
         session.orderly_end_is_final = options.semantics.orderly_end_is_final;
         let context = Context {
             shared: Arc::new(Shared {
@@ -236,6 +243,18 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Which timers: those asked for in code, those of the environment, the usual ones.
+fn profile(options: &Options, variable: Option<String>) -> Result<Profile> {
+    match (options.profile, variable.as_deref().unwrap_or_default()) {
+        (Some(profile), _) => Ok(profile),
+        (None, "") => Ok(Profile::default()),
+        (None, name) => Profile::by_name(name).ok_or_else(|| {
+            let what = format!("ASAP_PROFILE: there is no profile {name:?}; there are lan, wan and rfc");
+            errors::error(libc::EINVAL, what)
+        }),
     }
 }
 
@@ -679,6 +698,19 @@ pub(super) fn registration_failed(handle: &PoolHandle, why: &RequestFailure) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn profiles_come_from_code_then_from_the_environment() {
+        let wanted = |code, variable: Option<&str>| {
+            let options = Options { profile: code, ..Options::default() };
+            profile(&options, variable.map(str::to_owned)).map_err(|e| e.errno)
+        };
+        assert_eq!(wanted(None, None), Ok(Profile::Lan));
+        assert_eq!(wanted(None, Some("")), Ok(Profile::Lan));
+        assert_eq!(wanted(None, Some("wan")), Ok(Profile::Wan));
+        assert_eq!(wanted(Some(Profile::Rfc), Some("wan")), Ok(Profile::Rfc));
+        assert_eq!(wanted(None, Some("van")), Err(libc::EINVAL));
+    }
 
     #[test]
     fn addresses_of_one_registrar_with_one_port_are_one_destination() {

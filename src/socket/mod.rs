@@ -92,8 +92,8 @@ pub struct Options {
     pub call_timeout: Option<Duration>,
     /// Replaces MAX-REQUEST-RETRANSMIT.
     pub request_max_trials: Option<u32>,
-    /// Timers.
-    pub profile: crate::config::Profile,
+    /// Timers; none: those of the profile that `ASAP_PROFILE` names (`lan`, `wan`, `rfc`), else `lan`.
+    pub profile: Option<crate::config::Profile>,
     /// Whose ways it has.
     pub semantics: Semantics,
 }

@@ -214,6 +214,7 @@ fn enrp_message(dialect: Dialect) -> impl Strategy<Value = EnrpMessage> {
             capabilities: Capabilities(capabilities),
             heartbeat: Duration::from_millis(heartbeat.into()),
             incarnation,
+            registrars: heartbeat ^ 1,
             digest,
         },
     );

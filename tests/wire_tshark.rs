@@ -312,6 +312,7 @@ fn enrp_messages(capabilities: Option<Capabilities>) -> Vec<EnrpMessage> {
                 capabilities,
                 heartbeat: std::time::Duration::from_millis(200),
                 incarnation: 7,
+                registrars: 9,
                 digest: Some(8),
             }),
             server: capabilities.map(|_| servers[0].clone()),

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Presences of ours in a row that do not agree before their sender is audited.
 const DISAGREEMENTS: u32 = 2;
 /// The pause after an audit, in heartbeats, and the longest.
-const FIRST_PAUSE: u32 = 2;
+const FIRST_PAUSE: u32 = 1;
 const LONGEST_PAUSE: u32 = 50;
 
 /// The audits of one peer.
@@ -50,7 +50,7 @@ impl Registrar {
         match digest_agrees.or(checksum_agrees) {
             None => return,
             Some(true) => {
-                (audit.disagreements, audit.pause) = (0, Duration::ZERO);
+                (audit.disagreements, audit.pause, audit.not_before) = (0, Duration::ZERO, Time::ZERO);
                 return;
             }
             Some(false) => audit.disagreements = audit.disagreements.saturating_add(1),

@@ -180,9 +180,9 @@ impl Links {
 
     /// Enters where a registrar is said to be; gives the target to be tried, if it is new or moved.
     fn learn(&mut self, to: Destination, server: ServerId, origin: Origin) -> Option<u32> {
-        if let Some(known) = self.targets.values_mut().find(|target| target.to == to) {
+        if let Some((id, known)) = self.targets.iter_mut().find(|(_, target)| target.to == to) {
             known.server = Some(server);
-            return None;
+            return known.link.is_none().then_some(*id);
         }
         let of_server = |target: &&mut Target| {
             target.origin == Origin::Learnt && target.server == Some(server) && origin == Origin::Learnt
@@ -284,6 +284,7 @@ impl Registrar {
         let Some(to) = destination(transport, heard_from, origin == Origin::Announced) else { return };
         if let Some(id) = self.links.learn(to, server, origin)
             && self.link_to(server).is_none()
+            && self.timers.deadline(&Wake::ConnectPeer(id)).is_none()
         {
             self.timers.set(Wake::ConnectPeer(id), now);
         }

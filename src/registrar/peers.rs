@@ -84,6 +84,7 @@ pub(super) struct Known {
     pub(super) links: BTreeSet<LinkId>,
     incarnation: u64,
     pub(super) audit: Audit,
+    pub(super) lists: ListsCompared,
     /// How often it says that it says it is there; zero: it does not say.
     heartbeat: Duration,
     /// When its last presence came, and the longest time between two, slowly forgotten.
@@ -91,6 +92,18 @@ pub(super) struct Known {
     longest_gap: Duration,
     /// Whether two presences have been heard, so that `longest_gap` means something.
     gauged: bool,
+}
+
+/// Whether a peer takes the same registrars for alive.
+#[derive(Debug, Default)]
+pub(super) struct ListsCompared {
+    /// Presences in a row that did not agree.
+    disagreements: u32,
+    not_before: Time,
+    /// Since its list was last asked for.
+    pause: Duration,
+    /// It has been asked for its list, and has not answered yet.
+    pub(super) asked: bool,
 }
 
 impl Known {
@@ -108,6 +121,7 @@ impl Known {
             links: BTreeSet::new(),
             incarnation: 0,
             audit: Audit::default(),
+            lists: ListsCompared::default(),
             heartbeat: Duration::ZERO,
             last_presence: None,
             longest_gap: Duration::ZERO,
@@ -277,6 +291,7 @@ impl Registrar {
                 capabilities: Capabilities::default(),
                 heartbeat: self.config.peer_heartbeat_cycle,
                 incarnation: self.incarnation,
+                registrars: self.registrars_known(),
                 digest: settled.then(|| self.handlespace.digest(self.id)),
             }),
             server: own.map(|transport| ServerInformation { server: Some(self.id), transport }),
@@ -460,9 +475,42 @@ impl Registrar {
         }
         // Now it is known how often it will be heard.
         self.watch_peer(now, from);
+        if let Some(told) = &introduction {
+            self.compare_lists(now, link, from, told.registrars);
+        }
         let digest = introduction.and_then(|told| told.digest);
         self.compare(now, link, from, checksum, digest);
         self.seek(now);
+    }
+
+    /// Which registrars this one takes for alive, itself among them, as one number.
+    fn registrars_known(&self) -> u32 {
+        let mix = |server: ServerId| {
+            let hash = server.value().wrapping_mul(0x9e37_79b1);
+            hash ^ (hash >> 15)
+        };
+        let alive = self.peers.list().filter(|peer| peer.state == PeerState::Alive).map(|peer| peer.server);
+        alive.chain([self.id]).map(mix).fold(0, u32::wrapping_add)
+    }
+
+    /// RFC 5353 has a list of peers fetched at the start only. Two that start at the same time with one mentor would
+    /// never learn of each other: so a peer of ours that knows others than this registrar does is asked for its list.
+    fn compare_lists(&mut self, now: Time, link: LinkId, from: ServerId, theirs: u32) {
+        let differs = theirs != 0 && theirs != self.registrars_known();
+        let settled = self.is_settled();
+        let cycle = self.config.peer_heartbeat_cycle;
+        let Some(known) = self.peers.find_mut(from) else { return };
+        if !differs {
+            known.lists = ListsCompared::default();
+            return;
+        }
+        known.lists.disagreements = known.lists.disagreements.saturating_add(1);
+        if settled && known.lists.disagreements >= 2 && now >= known.lists.not_before {
+            let pause = (known.lists.pause * 2).clamp(cycle * 2, cycle * 50);
+            known.lists = ListsCompared { disagreements: 0, not_before: now + pause, pause, asked: true };
+            let header = self.header_for(Some(from));
+            self.send_enrp(link, &EnrpMessage::ListRequest { header });
+        }
     }
 
     /// A message with this registrar's own identifier: its own, on a link to itself, or another's.

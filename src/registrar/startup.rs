@@ -126,18 +126,27 @@ impl Registrar {
         reject: bool,
         servers: Vec<ServerInformation>,
     ) {
-        if self.startup.stage != (Stage::Listing { mentor: from, link }) {
+        let starting = self.startup.stage == (Stage::Listing { mentor: from, link });
+        let asked = self.peers.find_mut(from).is_some_and(|known| std::mem::take(&mut known.lists.asked));
+        if !starting && !asked {
             self.out.reject("a list of peers that was not asked for");
-        } else if reject {
-            self.on_unhelpful(now, from);
-        } else {
-            let heard_from = self.links.up(link).map(|up| up.addresses.clone()).unwrap_or_default();
-            for ServerInformation { server, transport } in servers {
-                let Some(server) = server.filter(|server| *server != self.id) else { continue };
-                if self.name_peer(now, server) {
-                    self.learn_target(now, server, &transport, &heard_from);
-                }
+            return;
+        }
+        if reject {
+            if starting {
+                self.on_unhelpful(now, from);
             }
+            return;
+        }
+        let heard_from = self.links.up(link).map(|up| up.addresses.clone()).unwrap_or_default();
+        for ServerInformation { server, transport } in servers {
+            let Some(server) = server.filter(|server| *server != self.id) else { continue };
+            // One that serves already need not watch who may be gone: it connects, and then knows.
+            if !starting || self.name_peer(now, server) {
+                self.learn_target(now, server, &transport, &heard_from);
+            }
+        }
+        if starting {
             self.startup.stage = Stage::Downloading { mentor: from };
             self.timers.cancel(&Wake::Startup);
             if !self.download(now, link, from, Purpose::Start) {
@@ -207,8 +216,8 @@ impl Registrar {
         let header = self.header_for(Some(from));
         let reject = self.standing() == Standing::Starting;
         let is_there = |state| match state {
-            PeerState::Named | PeerState::Alive | PeerState::Suspected => true,
-            PeerState::TakenOver => false,
+            PeerState::Alive | PeerState::Suspected => true,
+            PeerState::Named | PeerState::TakenOver => false,
         };
         let peers = self.peers.list().filter(|peer| !reject && peer.server != from && is_there(peer.state));
         let information = peers.filter_map(|peer| {

@@ -40,6 +40,8 @@ pub struct Introduction {
     pub heartbeat: Duration,
     /// Drawn at random when it started; 0: not told. Tells apart two registrars of one identifier.
     pub incarnation: u64,
+    /// Which registrars it takes for alive: the sum of what their identifiers make, itself among them; 0: not told.
+    pub registrars: u32,
     /// The digest of its own elements; none while it is starting.
     pub digest: Option<u64>,
 }

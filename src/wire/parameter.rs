@@ -368,6 +368,7 @@ impl Private<'_> {
             capabilities: Capabilities(word),
             heartbeat: Duration::from_millis(heartbeat.into()),
             incarnation: u64_in(&mut more).unwrap_or_default(),
+            registrars: more.u32().unwrap_or_default(),
             digest: u64_in(&mut more),
         }))
     }
@@ -465,11 +466,12 @@ pub(super) fn put_capabilities(writer: &mut Writer, capabilities: Option<Capabil
 
 /// What a registrar says of itself.
 pub(super) fn put_introduction(writer: &mut Writer, introduction: &Introduction) {
-    let Introduction { capabilities, heartbeat, incarnation, digest } = introduction;
+    let Introduction { capabilities, heartbeat, incarnation, registrars, digest } = introduction;
     let open = writer.open(CAPABILITY);
     writer.u32(capabilities.0);
     writer.u32(u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX));
     put_u64(writer, *incarnation);
+    writer.u32(*registrars);
     if let Some(digest) = digest {
         put_u64(writer, *digest);
     }

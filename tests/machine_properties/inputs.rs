@@ -201,6 +201,7 @@ fn enrp_message() -> BoxedStrategy<EnrpMessage> {
             capabilities: Capabilities::default(),
             heartbeat: Duration::from_millis(heartbeat.into()),
             incarnation,
+            registrars: 1,
             digest,
         });
     let versioned =

@@ -72,6 +72,8 @@ fn introduces_itself_with_checksum_and_server_information() {
             capabilities: Capabilities::default(),
             heartbeat: config().peer_heartbeat_cycle,
             incarnation: world.registrar.incarnation,
+            // Itself.
+            registrars: 3_886_520_006,
             digest: Some(world.registrar.handlespace().digest(me())),
         }),
         server: Some(ServerInformation { server: Some(me()), transport: tcp("10.0.0.100", 9901) }),

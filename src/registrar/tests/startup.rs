@@ -208,3 +208,22 @@ fn a_registrar_configured_as_its_own_peer_gives_that_up() {
     assert_eq!((cluster.registrar(0).id(), cluster.registrar(0).peers().count()), (id(0), 0));
     assert!(cluster.registrar(0).counters().enrp_messages < 10);
 }
+
+#[test]
+fn two_that_start_at_the_same_time_with_one_mentor_learn_of_each_other() {
+    let mut cluster = Cluster::new(3, |node| if node == 0 { vec![] } else { vec![0] });
+    cluster.start(0);
+    for node in 1..3 {
+        cluster.nodes[node].up = true;
+        cluster.input(node, Input::Timeout);
+    }
+    cluster.settle();
+    cluster.pass(ms(900));
+    for node in 0..3 {
+        assert_eq!(cluster.registrar(node).live_peers().len(), 2, "{node}");
+    }
+    // And are content with that.
+    cluster.delivered.clear();
+    cluster.pass(ms(3_000));
+    assert!(cluster.delivered.iter().all(|(_, _, message)| matches!(message, EnrpMessage::Presence { .. })));
+}

@@ -33,7 +33,7 @@ endurance: examples ## 10^6 requests of a C client while its servers are killed 
 
 soak: endurance sim ## what takes too long for CI
 
-lab: ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
+lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all
 
 header: ## generate include/asap.h anew

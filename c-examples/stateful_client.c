@@ -30,6 +30,7 @@ static uint64_t resent, repeated, replayed, wrong;
 static uint64_t failovers;
 static double gap_least = 1e300, gap_most, gap_sum;
 static double last_reply, lost_at = -1;         /* ms; lost_at: when the present failover began */
+static double slowest;                          /* ms from the first sending of a request to its reply */
 static struct rsp_failover_info moved;
 
 static double now_ms(void) {
@@ -173,12 +174,14 @@ int main(int argc, char **argv) {
     for (in_flight = 1; in_flight <= requests && !stopped; in_flight++) {
         asked = in_flight;
         hash = hash_more(hash, in_flight, in_flight * 0x9e3779b97f4a7c15u);
+        double sent = now_ms();
         if (send_request(sd, in_flight) < 0 || await_reply(sd, in_flight, hash) < 0) {
             fprintf(stderr, "LOST: no reply to request %llu: %s\n", (unsigned long long)in_flight,
                     asap_last_error());
             break;
         }
         answered++;
+        slowest = last_reply - sent > slowest ? last_reply - sent : slowest;
         if (machine && last_reply - told > 500) {
             told = last_reply;
             rsp_getpeername(sd, NULL, NULL, &id);
@@ -193,14 +196,15 @@ int main(int argc, char **argv) {
     uint64_t lost = asked - answered;
     printf(machine ? "summary requests=%llu answered=%llu lost=%llu wrong=%llu resent=%llu "
                      "replayed=%llu repeated=%llu failovers=%llu "
-                     "gap_min_ms=%.3f gap_mean_ms=%.3f gap_max_ms=%.3f seconds=%.3f\n"
+                     "gap_min_ms=%.3f gap_mean_ms=%.3f gap_max_ms=%.3f slowest_ms=%.3f seconds=%.3f\n"
                    : "%llu requests, %llu answered, %llu lost, %llu wrong; %llu sent again, "
                      "%llu of these answered from the cookie, %llu answered twice; "
-                     "%llu failovers, gap %.1f / %.1f / %.1f ms (least / mean / most); %.1f s\n",
+                     "%llu failovers, gap %.1f / %.1f / %.1f ms (least / mean / most); "
+                     "slowest reply %.1f ms; %.1f s\n",
            (unsigned long long)asked, (unsigned long long)answered, (unsigned long long)lost,
            (unsigned long long)wrong, (unsigned long long)resent, (unsigned long long)replayed,
            (unsigned long long)repeated, (unsigned long long)failovers, failovers ? gap_least : 0,
-           failovers ? gap_sum / (double)failovers : 0, gap_most, (now_ms() - begun) / 1e3);
+           failovers ? gap_sum / (double)failovers : 0, gap_most, slowest, (now_ms() - begun) / 1e3);
     rsp_close(sd);
     rsp_cleanup();
     return lost == 0 && wrong == 0 ? 0 : 1;

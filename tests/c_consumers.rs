@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
-use tools::have;
+use tools::{have, left_out};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,6 +26,13 @@ struct Flavour {
     sanitized: bool,
 }
 
+impl Flavour {
+    /// Sanitizers have no room in a guest's address space.
+    fn is_here(&self) -> bool {
+        have(self.compiler, self.package) && !(self.sanitized && left_out("sanitizers"))
+    }
+}
+
 const GCC: Flavour = Flavour { compiler: "gcc", package: "gcc", sanitized: false };
 const CLANG: Flavour = Flavour { compiler: "clang", package: "clang", sanitized: false };
 const FLAVOURS: [Flavour; 4] = [
@@ -35,21 +42,30 @@ const FLAVOURS: [Flavour; 4] = [
     Flavour { package: "clang libclang-rt-14-dev", sanitized: true, ..CLANG },
 ];
 
-/// The programs of one flavour, compiled when first asked for.
+/// The programs of one flavour, compiled when first asked for: in a directory of their own, or below ASAP_TEST_PROGRAMS, where
+/// they stay for runs in the lab.
 struct Programs {
     flavour: Flavour,
     library: PathBuf,
-    directory: tempfile::TempDir,
+    directory: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Programs {
     fn new(flavour: Flavour) -> Programs {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        Programs { flavour, library: library::build(&["asap-registrar"]), directory }
+        let library = library::build(&["asap-registrar"]);
+        if let Some(kept) = std::env::var_os("ASAP_TEST_PROGRAMS") {
+            let sanitized = if flavour.sanitized { "-sanitized" } else { "" };
+            let directory = Path::new(&kept).join(format!("{}{sanitized}", flavour.compiler));
+            std::fs::create_dir_all(&directory).expect("a directory for the programs");
+            return Programs { flavour, library, directory, _temporary: None };
+        }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        Programs { flavour, library, directory: temporary.path().to_owned(), _temporary: Some(temporary) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
+        let path = self.directory.join(name);
         if path.exists() {
             return path;
         }
@@ -185,7 +201,8 @@ fn registrar() -> (Program, String) {
     let path = library::build(&["asap-registrar"]).join("asap-registrar");
     let arguments = ["--asap", "127.0.0.1:0", "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"];
     let mut registrar = Program::start(&path, &arguments, "");
-    let address = registrar.expect("asap tcp ");
+    let transport = std::env::var("ASAP_TRANSPORT").unwrap_or("tcp".to_string());
+    let address = registrar.expect(&format!("asap {transport} "));
     registrar.expect("ready");
     (registrar, address)
 }
@@ -204,7 +221,7 @@ fn server(path: &Path, arguments: &[&str], registrar: &str) -> (String, Program)
 #[test]
 fn examples_and_programs_compile_without_a_word() {
     for flavour in FLAVOURS {
-        if !have(flavour.compiler, flavour.package) {
+        if !flavour.is_here() {
             continue;
         }
         let programs = Programs::new(flavour);
@@ -224,7 +241,7 @@ fn examples_and_programs_compile_without_a_word() {
 #[test]
 fn every_call_in_every_state_does_what_the_table_says() {
     for flavour in FLAVOURS {
-        if !have(flavour.compiler, flavour.package) {
+        if !flavour.is_here() {
             continue;
         }
         let programs = Programs::new(flavour);
@@ -310,7 +327,7 @@ fn stateful(programs: &Programs, requests: u32, kills: u32, wrap: &[&str]) -> BT
 #[test]
 fn state_in_the_cookie_survives_every_kill() {
     for flavour in FLAVOURS {
-        if !have(flavour.compiler, flavour.package) {
+        if !flavour.is_here() {
             continue;
         }
         let summary = stateful(&Programs::new(flavour), 2000, 10, &[]);

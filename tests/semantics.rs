@@ -1,12 +1,15 @@
 //! Both columns of docs/semantics.md: what libasap does, and what it does in the ways of RSPLIB, with a registrar in this process. What
 //! carries the sessions is what ASAP_TRANSPORT says.
 
-use asap::hosting::{Announce, Running, Settings};
+mod carrier;
+
+use asap::hosting::{Announce, Listener, Running, Settings};
 use asap::machine::Protocol;
 use asap::policy::{Policy, PolicyType};
 use asap::runtime::listener::has_sctp;
 use asap::socket::{self, Context, Incoming, Kind, Notification, Options, Outgoing, Semantics, Wait};
 use asap::types::{PeId, PoolHandle};
+use carrier::carrier;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
@@ -35,7 +38,8 @@ impl World {
         let settings =
             Settings { asap: vec![any], enrp: vec![any], announce: Announce::Off, ..Settings::default() };
         let registrar = Running::start(settings).unwrap();
-        let at = registrar.listeners().iter().find(|l| l.protocol == Protocol::Asap).unwrap().address;
+        let asap = |l: &&Listener| l.protocol == Protocol::Asap && l.kind == carrier();
+        let at = registrar.listeners().iter().find(asap).unwrap().address;
         let context = Context::start(&options(at, semantics)).unwrap();
         World { context, registrar, _alone: alone }
     }

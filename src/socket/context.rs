@@ -298,8 +298,13 @@ fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
             None => by_port.push((address.port(), vec![address.ip()])),
         }
     }
-    // SCTP where this kernel has it, beside TCP: whoever answers first is the home.
-    let kinds: &[LinkKind] = if has_sctp() { &[LinkKind::Sctp, LinkKind::Tcp] } else { &[LinkKind::Tcp] };
+    // SCTP where this kernel has it, beside TCP: whoever answers first is the home. ASAP_TRANSPORT says that one is not to be used.
+    let kinds: &[LinkKind] = match std::env::var("ASAP_TRANSPORT").as_deref() {
+        Ok("sctp") => &[LinkKind::Sctp],
+        Ok("tcp") => &[LinkKind::Tcp],
+        _ if has_sctp() => &[LinkKind::Sctp, LinkKind::Tcp],
+        _ => &[LinkKind::Tcp],
+    };
     let mut destinations = Vec::new();
     for (port, ips) in by_port {
         let Some(addresses) = Addresses::new(ips) else { continue };

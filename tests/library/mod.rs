@@ -29,6 +29,11 @@ pub fn build(programs: &[&str]) -> PathBuf {
 }
 
 fn cargo(what: &[&str]) {
+    // In the lab everything was built before, on the host.
+    let without = std::env::var("ASAP_TEST_WITHOUT").unwrap_or_default();
+    if without.split_whitespace().any(|word| word == "cargo") {
+        return;
+    }
     let mut command = Command::new(env!("CARGO"));
     command.arg("build").arg("--quiet").args(what).current_dir(root());
     if !cfg!(debug_assertions) {

@@ -1,6 +1,7 @@
 //! The demonstration: a registrar, a pool of C servers, one C client that asks numbered requests without pause. The server
 //! it is at is killed, again and again, and each time the session goes on at another one.
 
+use asap::runtime::listener::has_sctp;
 use clap::Args;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ struct Stage {
     lines: Receiver<Line>,
     said: Sender<Line>,
     programs: usize,
+    transport: &'static str,
     registrar: String,
     folder: PathBuf,
     next_name: char,
@@ -72,6 +74,7 @@ impl Stage {
         let mut child = Command::new(path)
             .args(arguments)
             .env("ASAP_REGISTRARS", &self.registrar)
+            .env("ASAP_TRANSPORT", self.transport)
             .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -125,6 +128,7 @@ pub fn run(demo: &Demo) -> Result<(), String> {
         lines,
         said,
         programs: 0,
+        transport: if has_sctp() { "sctp" } else { "tcp" },
         registrar: String::new(),
         folder: demo.programs.clone(),
         next_name: 'A',
@@ -132,10 +136,15 @@ pub fn run(demo: &Demo) -> Result<(), String> {
     let me = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let options = ["--asap", "127.0.0.1:0", "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"];
     let (_registrar, number) = stage.start(&me.with_file_name("asap-registrar"), &options)?;
-    let (words, at) = stage.expect(number, "asap tcp ")?;
+    // It says where it listens over which transport: SCTP only where the kernel has it.
+    let (words, at) = stage.expect(number, &format!("asap {} ", stage.transport))?;
     stage.registrar = words.first().cloned().ok_or("a registrar without address")?;
     stage.expect(number, "ready")?;
-    stage.tell(at, &format!("registrar at {}", stage.registrar));
+    let why = match stage.transport {
+        "sctp" => "over SCTP, which this kernel has",
+        _ => "over TCP: this kernel has no SCTP",
+    };
+    stage.tell(at, &format!("registrar at {}, all of it {why}", stage.registrar));
 
     let mut servers = Vec::new();
     for _ in 0..SERVERS {

@@ -1,4 +1,7 @@
-//! The daemon as its users meet it: started as a program, spoken to over TCP, looked at, stopped, killed.
+//! The daemon as its users meet it: started as a program, spoken to over TCP or SCTP, looked at, stopped, killed.
+
+#[path = "../../../tests/carrier/mod.rs"]
+mod carrier;
 
 use asap::codec::MessageSplitter;
 use asap::policy::{Policy, PolicyType};
@@ -38,13 +41,13 @@ impl Daemon {
             .args(arguments)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut address = |name: &str| {
-            let line = lines.next().expect("a line for each listener");
-            line.strip_prefix(name).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let listeners: Vec<String> = lines.take_while(|line| line != "ready").collect();
+        let address = |name: &str| {
+            let found = listeners.iter().find_map(|line| line.strip_prefix(name));
+            found.unwrap_or_else(|| panic!("no {name}in {listeners:?}")).parse().unwrap()
         };
-        let (asap, enrp) = (address("asap tcp "), address("enrp tcp "));
-        assert_eq!(lines.next().as_deref(), Some("ready"));
+        let (asap, enrp) = (address(&format!("asap {} ", carrier::name())), address("enrp tcp "));
         Daemon { child, asap, enrp, admin, _folder: folder }
     }
 
@@ -82,7 +85,7 @@ fn finish(child: &mut Child) -> (ExitStatus, String) {
     (child.wait().unwrap(), log)
 }
 
-/// An endpoint that speaks ASAP over TCP and acknowledges keep-alives.
+/// An endpoint that speaks ASAP and acknowledges keep-alives.
 struct Endpoint {
     stream: TcpStream,
     splitter: MessageSplitter,
@@ -90,7 +93,7 @@ struct Endpoint {
 
 impl Endpoint {
     fn connect(to: SocketAddr) -> Endpoint {
-        let stream = TcpStream::connect(to).unwrap();
+        let stream = carrier::dial(to, carrier::ASAP);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Endpoint { stream, splitter: MessageSplitter::default() }
     }
@@ -234,7 +237,8 @@ fn killed_registrar_ends_its_connections_at_once_and_leaves_a_socket_that_is_rep
 
 #[test]
 fn serves_thousand_users_at_once() {
-    let daemon = Daemon::start(&[]);
+    // An element that is busy elsewhere meanwhile.
+    let daemon = Daemon::start(&["--profile", "wan"]);
     let mut element = Endpoint::connect(daemon.asap);
     element.register(80);
     let begun = Instant::now();
@@ -280,9 +284,12 @@ fn options_come_from_a_file_and_mistakes_in_it_are_named() {
 #[test]
 fn garbage_is_survived() {
     let daemon = Daemon::start(&[]);
-    for target in [daemon.asap, daemon.enrp] {
+    for (target, is_asap) in [(daemon.asap, true), (daemon.enrp, false)] {
         for garbage in [&[0u8; 64][..], b"GET / HTTP/1.0\r\n\r\n", &[1, 0, 0xff, 0xff, 9, 9, 9]] {
-            let mut stream = TcpStream::connect(target).unwrap();
+            let mut stream = match is_asap {
+                true => carrier::dial(target, carrier::ASAP),
+                false => TcpStream::connect(target).unwrap(),
+            };
             stream.write_all(garbage).unwrap();
         }
     }

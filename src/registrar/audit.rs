@@ -28,6 +28,9 @@ pub(super) struct Audit {
     not_before: Time,
     /// After the next audit, if there is none since the last agreement: zero.
     pause: Duration,
+    /// What the peer told last.
+    checksum: Option<PeChecksum>,
+    digest: Option<u64>,
 }
 
 impl Registrar {
@@ -47,6 +50,7 @@ impl Registrar {
         known.peer.checksum_agrees = checksum_agrees;
         known.peer.digest_agrees = digest_agrees;
         let audit = &mut known.audit;
+        (audit.checksum, audit.digest) = (checksum, digest);
         match digest_agrees.or(checksum_agrees) {
             None => return,
             Some(true) => {
@@ -70,7 +74,20 @@ impl Registrar {
     pub(super) fn on_audit_table(&mut self, now: Time, from: ServerId, outcome: Outcome) {
         self.end_audit(now, from);
         match outcome {
-            Outcome::Complete => self.sweep(now, from),
+            Outcome::Complete => {
+                self.sweep(now, from);
+                let checksum = self.handlespace.checksum(from, View::Full);
+                let digest = self.handlespace.digest(from);
+                if let Some(audit) = self.peers.find_mut(from).map(|known| &mut known.audit) {
+                    let helped = match audit.digest {
+                        Some(told) => told == digest,
+                        None => audit.checksum == Some(checksum),
+                    };
+                    if helped {
+                        (audit.pause, audit.not_before) = (Duration::ZERO, Time::ZERO);
+                    }
+                }
+            }
             Outcome::Rejected | Outcome::Interrupted => {}
         }
     }

@@ -579,13 +579,16 @@ impl Registrar {
 
     /// A presence on the multicast group: only a hint where a registrar may be (RFC 5353 6.2).
     pub(super) fn on_peer_announcement(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
-        let Ok(Decoded { message: EnrpMessage::Presence { header, server, .. }, .. }) =
+        let Ok(Decoded { message: EnrpMessage::Presence { header, introduction, server, .. }, .. }) =
             EnrpMessage::decode(bytes, Dialect::Unknown)
         else {
             return;
         };
         let (Some(server), Some(information)) = (header.sender, server) else { return };
-        if server != self.id && self.link_to(server).is_none() {
+        // Its own comes back on some networks; another's with its identifier is one to be spoken with.
+        let is_own =
+            server == self.id && introduction.is_some_and(|told| told.incarnation == self.incarnation);
+        if !is_own && self.link_to(server).is_none() {
             self.learn_announced(now, server, &information.transport, from.ip());
         }
     }

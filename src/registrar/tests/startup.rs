@@ -227,3 +227,39 @@ fn two_that_start_at_the_same_time_with_one_mentor_learn_of_each_other() {
     cluster.pass(ms(3_000));
     assert!(cluster.delivered.iter().all(|(_, _, message)| matches!(message, EnrpMessage::Presence { .. })));
 }
+
+#[test]
+fn a_mentor_that_does_not_answer_is_left_for_another() {
+    let peers = vec![at(1), at(2)];
+    let mut world = World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers, ..setup() }));
+    world.pass(ms(0));
+    let connects: Vec<LinkId> = world
+        .done()
+        .into_iter()
+        .filter_map(|done| if let Done::Connect(link, _) = done { Some(link) } else { None })
+        .collect();
+    for (link, node) in connects.iter().zip([1, 2]) {
+        world.up(*link, LinkKind::Tcp, &[&address(node)], None);
+        let presence = EnrpMessage::Presence {
+            reply_required: false,
+            header: EnrpHeader { sender: Some(id(node)), receiver: None },
+            checksum: None,
+            introduction: None,
+            server: None,
+        };
+        let bytes = presence.encode(Dialect::Rfc).unwrap();
+        world.input(Input::Message { link: *link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    }
+    let asked = |world: &mut World| -> Vec<LinkId> {
+        let lists = |done| match done {
+            Done::Enrp(link, EnrpMessage::ListRequest { .. }) => Some(link),
+            _ => None,
+        };
+        world.done().into_iter().filter_map(lists).collect()
+    };
+    assert_eq!(asked(&mut world), [connects[0]]);
+    world.pass(ms(240));
+    assert_eq!(asked(&mut world), []);
+    world.pass(ms(20));
+    assert_eq!(asked(&mut world), [connects[1]]);
+}

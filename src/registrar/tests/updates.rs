@@ -272,6 +272,40 @@ fn elements_whose_home_nobody_knows_have_it_in_the_list_of_peers() {
     assert!(cluster.states(2).contains(&(id(0), PeerState::Named)));
 }
 
+#[test]
+fn a_registration_or_deregistration_that_was_not_granted_is_not_told() {
+    let mut cluster = Cluster::running(2);
+    cluster.register(0, "pool", &element(1, "10.1.0.1"));
+    cluster.delivered.clear();
+    let other = PoolElement { policy: Policy::new(PolicyType::Random, &[]), ..element(2, "10.1.0.2") };
+    let stranger = cluster.register(0, "pool", &other);
+    let message = AsapMessage::Deregistration { handle: handle("pool"), element: PeId(1) };
+    cluster.say(0, stranger, &message);
+    assert_eq!((cluster.held(0).len(), cluster.delivered.len()), (1, 0));
+}
+
+#[test]
+fn a_table_not_gone_on_with_begins_anew() {
+    let mut cluster = Cluster::running(1);
+    for n in 1..=1_500 {
+        cluster.register(0, "pool", &element(n, "10.1.0.1"));
+    }
+    let mut foreign = Foreign::connect(&mut cluster, 0, 0xf000);
+    let request = EnrpMessage::HandleTableRequest { owned_only: false, header: foreign.header() };
+    let mut first = |cluster: &mut Cluster| {
+        foreign.take(cluster);
+        foreign.say(cluster, &request);
+        match foreign.take(cluster).as_slice() {
+            [EnrpMessage::HandleTableResponse { more: true, pools, .. }] => pools[0].1[0].element.id.0,
+            _ => panic!("not the one page, with more to come"),
+        }
+    };
+    assert_eq!(first(&mut cluster), 1);
+    assert_ne!(first(&mut cluster), 1);
+    cluster.pass_alive(ms(2_100));
+    assert_eq!(first(&mut cluster), 1);
+}
+
 /// A registrar that is not ours, played by the test.
 struct Foreign {
     node: usize,

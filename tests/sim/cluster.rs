@@ -190,6 +190,16 @@ impl Cluster {
         }
     }
 
+    /// Adds the counts of its registrars that show which rare states they met.
+    pub fn count(&self, world: &mut World) {
+        for node in &self.registrars {
+            let Some(registrar) = world.runs_registrar(*node) else { continue };
+            let counters = *registrar.counters();
+            world.count("late news of an element was ignored by its version", counters.updates_stale);
+            world.count("elements came to have another home", counters.elements_lost);
+        }
+    }
+
     /// Guarantee 1: how long after the last fault everybody agrees.
     pub fn agreed_within(&self) -> Duration {
         Duration::from_secs(20)

@@ -12,13 +12,19 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Runs a scenario over its seeds (every seed twice for the first few: the trace must be the same) and demands that
 /// each of the named states was reached. `SIM_SEEDS` is for a scenario of 100 seeds; one of fewer, for its worlds are
-/// larger, runs that many fewer.
+/// larger, runs that many fewer. With `SIM_KEEP_GOING` set the first failure does not end it.
 pub fn explore(name: &str, seeds: u64, must_reach: &[&'static str], scenario: fn(&mut World)) {
+    let keep_going = std::env::var_os("SIM_KEEP_GOING").is_some();
+    let failed = std::cell::Cell::new(0u64);
     let run = |seed: u64| {
         let mut world = World::new(seed);
+        world.log = std::env::var_os("SIM_LOG").is_some();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
             eprintln!("at {:?}; replay: SIM_SEED={seed} cargo test --test sim {name}", world.now);
-            resume_unwind(panic);
+            failed.set(failed.get() + 1);
+            if !keep_going {
+                resume_unwind(panic);
+            }
         }
         for (state, times) in std::mem::take(&mut world.watch.reached) {
             world.count(state, times);
@@ -62,6 +68,7 @@ pub fn explore(name: &str, seeds: u64, must_reach: &[&'static str], scenario: fn
         let at = |per_cent: usize| durations[(durations.len() - 1) * per_cent / 100];
         println!("  took {:?} / {:?} / {:?} (median, p99, most): {what}", at(50), at(99), at(100));
     }
+    assert_eq!(failed.get(), 0, "seeds failed");
     for state in must_reach {
         assert!(reached[state] > 0, "never reached: {state}");
     }

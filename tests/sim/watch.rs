@@ -4,8 +4,9 @@
 use crate::world::{Boot, Node};
 use asap::config::RegistrarConfig;
 use asap::machine::LinkKind;
-use asap::registrar::{Event, Removal};
+use asap::registrar::{Event, Removal, Standing};
 use asap::types::{PeId, PoolHandle, ServerId, Time};
+use asap::wire::{Dialect, EnrpMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,6 +44,7 @@ struct Seen {
     traffic: Traffic,
     /// From whom it is taking in a whole table, page by page.
     download: Option<usize>,
+    doubting: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +63,20 @@ pub struct Watch {
     /// The most bytes that ever waited on one link.
     pub most_waiting: usize,
     pub reached: BTreeMap<&'static str, u64>,
+}
+
+/// An ENRP message in a line.
+pub fn describe(bytes: &[u8]) -> String {
+    match EnrpMessage::decode(bytes, Dialect::Unknown) {
+        Ok(decoded) => match decoded.message {
+            EnrpMessage::HandleTableResponse { more, reject, pools, .. } => {
+                let elements: usize = pools.iter().map(|(_, elements)| elements.len()).sum();
+                format!("HandleTableResponse more {more} reject {reject} elements {elements}")
+            }
+            message => format!("{message:?}"),
+        },
+        Err(why) => format!("{why:?}"),
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -97,6 +113,7 @@ impl Watch {
             resumed: now,
             traffic: Traffic::default(),
             download: None,
+            doubting: false,
         };
         self.registrars.insert(node, seen);
     }
@@ -208,18 +225,20 @@ impl Watch {
     }
 
     fn on_takeover_server(&mut self, now: Time, from: usize, target: u32, calm: bool, nodes: &[Node]) {
+        // Told once more to who has not heard, or to the target itself, it completes nothing.
+        if !self.contests.get(&target).is_some_and(|contenders| contenders.contains_key(&from)) {
+            return;
+        }
         self.check_silence(now, from, target, nodes);
+        self.contests.remove(&target);
+        self.count("a takeover was completed");
         let boots = self.registrars.values().filter(|seen| seen.id == target).map(|seen| seen.boots).max();
         let before = self.taken.insert((target, boots.unwrap_or(0)), from);
-        if before != Some(from) {
-            self.count("a takeover was completed");
-        }
         // Guarantee 6. While there are cuts, each side may have its own.
         assert!(
             !calm || before.is_none_or(|other| other == from),
             "{before:?} and {from} both took over {target:#x}"
         );
-        self.contests.remove(&target);
     }
 
     /// Guarantee 5: nobody is accused who was not silent, as far as the accuser could hear while it was awake.
@@ -240,11 +259,13 @@ impl Watch {
         self.count("a live registrar was accused after real silence");
     }
 
-    /// A registrar has heard something of another, on a link or by multicast.
+    /// A registrar has heard something of another. What comes by multicast is no sign of life: anybody can send it.
     pub fn on_delivered(&mut self, now: Time, at: usize, from: IpAddr, bytes: &[u8]) {
         let from = node_at(from);
         let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
         self.heard.insert((at, from), now);
+        // Heard again, it can be taken over again.
+        self.taken.retain(|(target, _), _| Some(*target) != word(bytes, 4));
         match kind {
             PRESENCE => {
                 let contenders = word(bytes, 4).and_then(|id| self.contests.get_mut(&id));
@@ -265,6 +286,13 @@ impl Watch {
             LIST_RESPONSE if flags & 1 != 0 => self.count("a list was refused"),
             _ => {}
         }
+    }
+
+    pub fn on_standing(&mut self, node: usize, standing: Standing) {
+        let Some(seen) = self.registrars.get_mut(&node) else { return };
+        let doubting = standing == Standing::Doubting;
+        let began = doubting && !std::mem::replace(&mut seen.doubting, doubting);
+        self.reach(began, "a registrar doubted itself");
     }
 
     pub fn on_event(&mut self, node: usize, event: &Event) {

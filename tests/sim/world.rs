@@ -161,6 +161,8 @@ pub struct World {
     trace: u64,
     steps: (Time, u64),
     pub watch: Watch,
+    /// Tell what happens among registrars, for who looks into a seed.
+    pub log: bool,
     /// Rare states that were reached, with how often.
     pub reached: BTreeMap<&'static str, u64>,
     /// How long what is bounded took.
@@ -183,6 +185,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             steps: (Time::ZERO, 0),
             watch: Watch::default(),
+            log: false,
             reached: BTreeMap::new(),
             took: BTreeMap::new(),
         }
@@ -399,9 +402,6 @@ impl World {
                 if let Some(waiting) = &mut self.nodes[node].paused {
                     waiting.push(Happening::Announce { node, protocol, from, bytes });
                 } else if self.nodes[node].process.is_some() {
-                    if protocol == Protocol::Enrp {
-                        self.watch.on_delivered(self.now, node, from.ip(), &bytes);
-                    }
                     self.note("announce", &bytes);
                     self.input(node, 0, Input::Announce { protocol, from, bytes: &bytes });
                 }
@@ -463,6 +463,10 @@ impl World {
         *backlog = backlog.saturating_sub(bytes.len());
         self.note("deliver", &bytes);
         if channel == Channel::Enrp {
+            if self.log {
+                let from = self.pipes[pipe].ends[1 - end].node;
+                eprintln!("{:?} {from} -> {}: {}", self.now, here.node, crate::watch::describe(&bytes));
+            }
             let from = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
             self.watch.on_delivered(self.now, here.node, from, &bytes);
         }
@@ -576,6 +580,9 @@ impl World {
                 None => return,
                 Some(Process::Registrar(registrar)) => {
                     while let Some(event) = registrar.poll_event() {
+                        if self.log {
+                            eprintln!("{:?} {node}: {event:?}", self.now);
+                        }
                         self.watch.on_event(node, &event);
                     }
                     vec![0]
@@ -721,6 +728,7 @@ impl World {
         match &self.nodes[node].process {
             None => {}
             Some(Process::Registrar(registrar)) => {
+                self.watch.on_standing(node, registrar.standing());
                 // Looking at all of a large handlespace after every input would take all the time there is.
                 let elements = registrar.handlespace().count(None);
                 if self.nodes[node].unchecked >= elements / 16 {
@@ -736,6 +744,9 @@ impl World {
 
     /// Mixes what happened into the trace.
     pub(crate) fn note(&mut self, what: &str, bytes: &[u8]) {
+        if self.log && bytes.len() < 3 {
+            eprintln!("{:?} {what} {bytes:?}", self.now);
+        }
         for byte in self.now.as_nanos().to_be_bytes().iter().chain(what.as_bytes()).chain(bytes) {
             self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

@@ -117,12 +117,13 @@ fn chaos(world: &mut World) {
         cluster.registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
     cluster.run_holding(world, secs(3), &running);
     cluster.agree(world, secs(0), "after chaos all go on agreeing");
+    cluster.count(world);
     let (user, slot) = cluster.users[0];
     count_client(world, user, slot);
 }
 
 #[test]
-#[ignore = "registrars do not share their handlespace yet"]
+#[ignore = "needs takeovers"]
 fn agrees_after_chaos_among_registrars() {
     let reach = [
         "a takeover was begun",

@@ -303,6 +303,9 @@ impl Registrar {
             (link.is_incoming() || kind == LinkKind::Sctp).then(|| own_transport(kind, local)).flatten();
         let addresses = peer.iter().map(|address| address.ip().to_canonical()).collect();
         let Some(peer_link) = self.links.links.get_mut(&link) else { return };
+        if matches!(peer_link.state, LinkState::Up(_)) {
+            return;
+        }
         peer_link.state = LinkState::Up(UpLink { own, addresses, peer: None, incarnation: 0 });
         if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
             target.pause = self.links.first_pause;

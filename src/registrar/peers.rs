@@ -189,14 +189,6 @@ impl Registrar {
         self.send_enrp(link, &message)
     }
 
-    /// Sends a message to all peers there is a link to, whatever is thought of them (RFC 5353 3.1, announcements).
-    pub(super) fn tell_all(&mut self, message: EnrpMessage) {
-        let Ok(bytes) = message.encode(Dialect::Unknown) else { return };
-        for (link, _) in self.links_to_peers() {
-            self.send_encoded(link, bytes.clone());
-        }
-    }
-
     /// One link to each peer that has any, and whether it is one of ours.
     pub(super) fn links_to_peers(&self) -> Vec<(LinkId, bool)> {
         let link = |(server, known): (ServerId, &Known)| {
@@ -210,13 +202,6 @@ impl Registrar {
         if let Some(known) = self.peers.find_mut(server) {
             known.peer.state = PeerState::TakenOver;
             self.timers.cancel(&Wake::Peer(server));
-        }
-    }
-
-    /// A peer that was not watched is suspected again: who was to take it over has not done it.
-    pub(super) fn watch_again(&mut self, now: Time, server: ServerId) {
-        if self.peers.state(server) == Some(PeerState::TakenOver) {
-            self.suspect(now, server);
         }
     }
 

@@ -204,3 +204,17 @@ fn accepts_a_bounded_number_of_links_from_peers() {
     let refused: Vec<Done> = links[256..].iter().map(|link| Done::Close(*link, true)).collect();
     assert_eq!(world.done(), refused);
 }
+
+#[test]
+fn a_link_told_up_twice_is_forgotten_with_all_that_was_known_of_it() {
+    let (mut world, _) = with_peer();
+    world.pass(ms(0));
+    let (link, _) = world.connecting().expect("a connect");
+    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    send(&mut world, link, &presence(false));
+    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    world.down(link);
+    world.done();
+    world.pass(ms(200));
+    assert!(!world.done().iter().any(|done| matches!(done, Done::Enrp(to, _) if *to == link)));
+}

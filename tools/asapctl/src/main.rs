@@ -42,7 +42,7 @@ enum Command {
     /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT. Whether the server
     /// lives is not looked at: run this beside it and end it with it.
     Register(endpoint::Register),
-    /// A registrar, a pool of three C servers, one C client; servers are killed, sessions go on.
+    /// A registrar or several, a pool of three C servers, one C client; servers and registrars are killed, sessions go on.
     Demo(demo::Demo),
 }
 

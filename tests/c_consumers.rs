@@ -476,6 +476,49 @@ fn an_asyncio_reader_wakes_up_before_and_after_a_failover() {
     moves_once(Program::run("python_reader.py".to_string(), command), first, &path, "CPython", &address);
 }
 
+/// Waits until a process of the cluster says that its registrar knows so many elements; how many answers its client has had.
+fn settled(process: &mut Program, elements: u32) -> u64 {
+    let (begun, beginning) = (Instant::now(), format!("elements {elements} answers "));
+    while begun.elapsed() < PATIENCE {
+        let line = process.line().expect("it runs");
+        if let Some(answers) = line.strip_prefix(&beginning) {
+            return answers.parse().expect("a number");
+        }
+    }
+    panic!("never {elements} elements: {:?}", process.said);
+}
+
+#[test]
+fn a_cluster_without_daemons_goes_on_without_one_of_its_processes() {
+    let path = Programs::new(GCC);
+    let path = path.path("cluster");
+    let start = |peers: &str| {
+        let peers = format!("-peers={peers}");
+        let arguments = ["-asap=127.0.0.1:0", "-enrp=127.0.0.1:0", &peers];
+        let mut process = Program::start(&path, &arguments, "");
+        let enrp = process.expect("enrp ");
+        process.expect("element ");
+        (process, enrp)
+    };
+    let (first, at) = start("");
+    let (second, other) = start(&at);
+    let (third, _) = start(&format!("{at},{other}"));
+    let mut all = [first, second, third];
+    for process in &mut all {
+        settled(process, 3);
+    }
+    let [first, second, third] = all;
+    // The one the others learnt of each other from.
+    first.kill();
+    for mut process in [second, third] {
+        let answers = settled(&mut process, 2);
+        while settled(&mut process, 2) <= answers {}
+        let moves: Vec<&String> = process.said.iter().filter(|line| line.starts_with("at ")).collect();
+        println!("{moves:?}");
+        process.terminate();
+    }
+}
+
 #[test]
 fn programs_host_registrars_of_their_own() {
     for flavour in FLAVOURS {

@@ -152,7 +152,7 @@ impl Stage {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         options.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
         let (program, number) = self.start(&me.with_file_name("asap-registrar"), &options)?;
-        let mut address = |name: &str| -> Result<SocketAddr, String> {
+        let address = |name: &str| -> Result<SocketAddr, String> {
             let (words, _) = self.expect(number, name)?;
             let word = words.first().ok_or("a registrar without address")?;
             word.parse().map_err(|_| format!("a registrar at {word}"))

@@ -1,6 +1,8 @@
 //! Registrars as programs, over TCP on loopback: killed, stopped, started again, while elements and users go on. What is seen is
 //! seen from outside: by users, and through the administration sockets.
 //!
+//! In the lab (tests/lab) the same is done between hosts, whose links are cut and made bad.
+//!
 //! The bounds of the project are printed beside what was measured; the tests hold five times as much. Those that are ignored take
 //! longer (`make registrars`).
 
@@ -53,14 +55,31 @@ fn percentile(times: &mut [Duration], part: usize) -> Duration {
 /// A registrar that is run, killed and run again at the same place.
 struct Daemon {
     child: Child,
+    /// The host of the lab it runs on.
+    host: Option<String>,
     asap: SocketAddr,
     enrp: SocketAddr,
     admin: PathBuf,
 }
 
 impl Daemon {
-    fn start(asap: SocketAddr, enrp: SocketAddr, peers: &[SocketAddr], admin: PathBuf) -> Daemon {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_asap-registrar"));
+    fn start(
+        host: Option<&str>,
+        asap: SocketAddr,
+        enrp: SocketAddr,
+        peers: &[SocketAddr],
+        admin: PathBuf,
+    ) -> Daemon {
+        let program = env!("CARGO_BIN_EXE_asap-registrar");
+        let mut command = match host {
+            None => Command::new(program),
+            Some(host) => {
+                // It becomes the program itself, so that this is what is killed.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", host, program]);
+                command
+            }
+        };
         command
             .args(["--asap", &asap.to_string(), "--enrp", &enrp.to_string(), "--announce", "off", "--admin"])
             .arg(&admin)
@@ -79,8 +98,9 @@ impl Daemon {
             line.strip_prefix(name).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
         };
         let (asap, enrp) = (address("asap tcp "), address("enrp tcp "));
-        assert_eq!(lines.next().as_deref(), Some("ready"));
-        Daemon { child, asap, enrp, admin }
+        // Where the kernel has SCTP there are more of them.
+        assert!(lines.any(|line| line == "ready"));
+        Daemon { child, host: host.map(str::to_owned), asap, enrp, admin }
     }
 
     fn ask(&self, request: &Value) -> Option<Value> {
@@ -143,9 +163,29 @@ impl Cluster {
         for n in 0..size {
             let peers: Vec<SocketAddr> = daemons.iter().map(|daemon| daemon.enrp).collect();
             let any = SocketAddr::new(local(), 0);
-            daemons.push(Daemon::start(any, any, &peers, folder.path().join(format!("{n}.sock"))));
+            let admin = folder.path().join(format!("{n}.sock"));
+            daemons.push(Daemon::start(None, any, any, &peers, admin));
         }
-        let cluster = Cluster { daemons, _folder: folder };
+        Cluster { daemons, _folder: folder }.known()
+    }
+
+    /// On the hosts r1 and so on, which the scenario has made.
+    fn in_lab(size: usize) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |n: usize, port: u16| SocketAddr::new(format!("10.1.{n}.2").parse().unwrap(), port);
+        let peers: Vec<SocketAddr> = (1..=size).map(|n| at(n, 9_901)).collect();
+        let start = |n: usize| {
+            let admin = folder.path().join(format!("{n}.sock"));
+            Daemon::start(Some(&format!("r{n}")), at(n, 3_863), at(n, 9_901), &peers, admin)
+        };
+        let daemons = (1..=size).map(start).collect();
+        Cluster { daemons, _folder: folder }.known()
+    }
+
+    /// Waits until all know each other.
+    fn known(self) -> Cluster {
+        let size = self.daemons.len();
+        let cluster = self;
         cluster.eventually("all know each other", || {
             cluster.daemons.iter().all(|daemon| {
                 let known = daemon.registrars();
@@ -169,7 +209,7 @@ impl Cluster {
     fn restart(&mut self, n: usize) {
         let peers: Vec<SocketAddr> = self.daemons.iter().map(|daemon| daemon.enrp).collect();
         let old = &self.daemons[n];
-        self.daemons[n] = Daemon::start(old.asap, old.enrp, &peers, old.admin.clone());
+        self.daemons[n] = Daemon::start(old.host.as_deref(), old.asap, old.enrp, &peers, old.admin.clone());
     }
 
     fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -233,13 +273,17 @@ impl Elements {
             let mut endpoint =
                 Endpoint::new(EndpointConfig::new(Profile::Lan), Limits::default(), n as u64 + 1);
             endpoint.set_registrars(runtime::now(), known.iter().map(destination).collect());
-            let listeners = vec![(LinkKind::Tcp, Protocol::Asap, SocketAddr::new(local(), 0))];
+            let here = match registrars[0].ip().is_loopback() {
+                true => local(),
+                false => Ipv4Addr::UNSPECIFIED.into(),
+            };
+            let listeners = vec![(LinkKind::Tcp, Protocol::Asap, SocketAddr::new(here, 0))];
             let config = DriverConfig { listeners, ..DriverConfig::default() };
             let mut driver = Driver::new(endpoint, Box::new(PollPoller::default()), config).unwrap();
-            let transport = |port| TransportAddress::Tcp {
+            let transport = move |port| TransportAddress::Tcp {
                 port,
                 transport_use: TransportUse::DataOnly,
-                address: local(),
+                address: here,
             };
             let listener = transport(driver.local_addresses()[0].port());
             driver.machine().set_listener(Some(listener));
@@ -352,9 +396,8 @@ fn adopted(observer: &Daemon, dead: &str, elements: usize, begun: Instant) -> Ve
 }
 
 /// Kills the home of most elements, again and again.
-fn kills(registrars: usize, endpoints: usize, each: usize, rounds: usize) {
-    let elements = endpoints * each;
-    let mut cluster = Cluster::start(registrars);
+fn kills(mut cluster: Cluster, endpoints: usize, each: usize, rounds: usize) {
+    let (registrars, elements) = (cluster.daemons.len(), endpoints * each);
     let _elements = Elements::start(endpoints, each, &cluster.asap());
     cluster.eventually("all registrars know all elements", || cluster.agrees(elements));
     let users = Users::start(3, &cluster.asap());
@@ -405,10 +448,16 @@ fn kills(registrars: usize, endpoints: usize, each: usize, rounds: usize) {
     assert!(wait < 5 * OUTAGE, "a user waited {wait:?}");
 }
 
-/// Stops the home of most elements for a while, as a machine that was suspended or overloaded.
-fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
-    let elements = endpoints * each;
-    let cluster = Cluster::start(registrars);
+/// Makes the home of most elements silent for a while.
+fn silence(
+    cluster: &Cluster,
+    endpoints: usize,
+    each: usize,
+    length: Duration,
+    what: &str,
+    silent: impl Fn(&Daemon, bool),
+) {
+    let (registrars, elements) = (cluster.daemons.len(), endpoints * each);
     let _elements = Elements::start(endpoints, each, &cluster.asap());
     cluster.eventually("all registrars know all elements", || cluster.agrees(elements));
     let users = Users::start(3, &cluster.asap());
@@ -416,7 +465,7 @@ fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
     let victim = cluster.busiest();
     let paused = cluster.daemons[victim].id();
     let begun = Instant::now();
-    cluster.daemons[victim].signal("-STOP");
+    silent(&cluster.daemons[victim], true);
     let observer = &cluster.daemons[(victim + 1) % registrars];
     let mut times = adopted(observer, &paused, elements, begun);
     let slowest = times.iter().max().copied().unwrap_or_default();
@@ -432,7 +481,7 @@ fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
     let mut waits = users.waits();
     let longest = waits.iter().max().copied().unwrap_or_default();
     println!(
-        "SIGSTOP for {:?}: {} elements of {elements} adopted, the last after {:.0} ms (p99 {:.0} ms; promised: {} ms); users: longest wait {:.0} ms (p99 {:.1} ms)",
+        "{what} for {:?}: {} elements of {elements} adopted, the last after {:.0} ms (p99 {:.0} ms; promised: {} ms); users: longest wait {:.0} ms (p99 {:.1} ms)",
         length,
         times.len(),
         millis(slowest),
@@ -441,7 +490,7 @@ fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
         millis(longest),
         millis(percentile(&mut waits, 99)),
     );
-    cluster.daemons[victim].signal("-CONT");
+    silent(&cluster.daemons[victim], false);
     let back = Instant::now();
     let mut least = elements;
     cluster.eventually("all agree again", || {
@@ -457,13 +506,65 @@ fn pause(registrars: usize, endpoints: usize, each: usize, length: Duration) {
     assert!(cluster.agrees(elements));
     let wait = users.waits().into_iter().max().unwrap_or_default();
     println!(
-        "SIGCONT: all agree after {:.0} ms; users: longest wait {:.0} ms; never fewer than {least} elements",
+        "{what} is over: all agree after {:.0} ms; users: longest wait {:.0} ms; never fewer than {least} elements",
         millis(agreed),
         millis(wait)
     );
     assert_eq!(least, elements);
     assert!(slowest < 5 * ADOPTION, "adopted after {slowest:?}");
     assert!(longest.max(wait) < 5 * OUTAGE, "a user waited {:?}", longest.max(wait));
+}
+
+/// As a machine that was suspended, or is overloaded.
+fn stopped(daemon: &Daemon, on: bool) {
+    daemon.signal(if on { "-STOP" } else { "-CONT" });
+}
+
+/// Runs a command, which has to succeed, on the host of a registrar.
+fn on(daemon: &Daemon, command: &str) {
+    let host = daemon.host.as_deref().expect("a host of the lab");
+    let status = Command::new("ip").args(["netns", "exec", host]).args(command.split(' ')).status().unwrap();
+    assert!(status.success(), "{host}: {command}");
+}
+
+/// Cut off from everybody, without a word.
+fn cut(daemon: &Daemon, on_or_off: bool) {
+    let n = daemon.host.as_deref().and_then(|host| host.strip_prefix('r')).expect("a host of the lab");
+    on(daemon, &format!("ip link set path{n} {}", if on_or_off { "down" } else { "up" }));
+    if !on_or_off {
+        on(daemon, &format!("ip route replace default via 10.1.{n}.1"));
+    }
+}
+
+/// How many elements the guest of the lab has time for, on so many endpoints.
+const LAB: (usize, usize) = (50, 20);
+
+#[test]
+#[ignore = "for the lab: tests/lab/run registrars"]
+fn lab_kills() {
+    kills(Cluster::in_lab(3), LAB.0, LAB.1, 5);
+}
+
+#[test]
+#[ignore = "for the lab: tests/lab/run registrars"]
+fn lab_stops() {
+    silence(&Cluster::in_lab(3), LAB.0, LAB.1, Duration::from_secs(10), "SIGSTOP", stopped);
+}
+
+#[test]
+#[ignore = "for the lab: tests/lab/run registrars"]
+fn lab_cuts() {
+    silence(&Cluster::in_lab(3), LAB.0, LAB.1, Duration::from_secs(10), "link down", cut);
+}
+
+#[test]
+#[ignore = "for the lab: tests/lab/run registrars"]
+fn lab_bad_links() {
+    let cluster = Cluster::in_lab(3);
+    for (n, daemon) in cluster.daemons.iter().enumerate() {
+        on(daemon, &format!("tc qdisc add dev path{} root netem delay 20ms 5ms loss 2%", n + 1));
+    }
+    kills(cluster, LAB.0, LAB.1, 3);
 }
 
 #[test]
@@ -489,31 +590,31 @@ fn registrars_are_seen_to_agree() {
 #[test]
 #[ignore = "until registrars take over from each other"]
 fn a_killed_registrar_is_not_missed() {
-    kills(3, 6, 10, 2);
+    kills(Cluster::start(3), 6, 10, 2);
 }
 
 #[test]
-#[ignore = "takes a minute: make registrars"]
+#[ignore = "takes long: make registrars"]
 fn of_three_registrars_ten_are_killed() {
-    kills(3, 48, 21, 10);
+    kills(Cluster::start(3), 48, 21, 10);
 }
 
 #[test]
-#[ignore = "takes a minute: make registrars"]
+#[ignore = "takes long: make registrars"]
 fn of_two_registrars_ten_are_killed() {
-    kills(2, 48, 21, 10);
+    kills(Cluster::start(2), 48, 21, 10);
 }
 
 #[test]
-#[ignore = "takes a minute: make registrars"]
+#[ignore = "takes long: make registrars"]
 fn a_registrar_that_was_stopped_for_20_seconds_does_no_harm() {
-    pause(3, 48, 21, Duration::from_secs(20));
+    silence(&Cluster::start(3), 48, 21, Duration::from_secs(20), "SIGSTOP", stopped);
 }
 
 #[test]
-#[ignore = "takes a minute: make registrars"]
+#[ignore = "takes long: make registrars"]
 fn of_two_registrars_one_is_stopped_for_20_seconds() {
-    pause(2, 48, 21, Duration::from_secs(20));
+    silence(&Cluster::start(2), 48, 21, Duration::from_secs(20), "SIGSTOP", stopped);
 }
 
 /// Registers so many elements over one link, which acknowledges keep-alives from then on.
@@ -579,7 +680,7 @@ fn fill(at: SocketAddr, elements: u32) -> TcpStream {
 }
 
 #[test]
-#[ignore = "takes a minute: make registrars"]
+#[ignore = "takes long: make registrars"]
 fn a_table_of_100000_elements_is_downloaded_while_the_mentor_answers() {
     const ELEMENTS: u32 = 100_000;
     let mut cluster = Cluster::start(1);
@@ -609,7 +710,7 @@ fn a_table_of_100000_elements_is_downloaded_while_the_mentor_answers() {
     let admin = cluster._folder.path().join("new.sock");
     let (told, starting) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let daemon = Daemon::start(any, any, &peers, admin);
+        let daemon = Daemon::start(None, any, any, &peers, admin);
         let limit = Instant::now() + PATIENCE;
         while daemon.status()["elements"] != json!(ELEMENTS) && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(20));

@@ -155,7 +155,7 @@ fn message(tag: u32, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn thousand_links_echo_and_nothing_is_left_behind() {
+fn thousand_tcp_links_echo_and_nothing_is_left_behind() {
     let _alone = alone();
     let before = descriptors();
     let server = start(Limits::default(), None);
@@ -305,13 +305,11 @@ fn busy_link_does_not_starve_the_others() {
     let flood = message(0, 8).repeat(at_once);
     let mut reader = busy.try_clone().unwrap();
     let drain = std::thread::spawn(move || {
-        let mut sink = Vec::new();
-        reader.read_to_end(&mut sink).unwrap();
-        sink.len()
+        let mut all = vec![0; messages * 8];
+        reader.read_exact(&mut all).unwrap();
     });
     let writer = std::thread::spawn(move || {
         (0..messages / at_once).for_each(|_| busy.write_all(&flood).unwrap());
-        busy.shutdown(Shutdown::Write).unwrap();
     });
     let mut quiet = dial(echo.at, carrier::ASAP);
     let mut answer = [0; 8];
@@ -325,13 +323,13 @@ fn busy_link_does_not_starve_the_others() {
     }
     println!("20 echoes beside a flood: {:?}, the slowest {worst:?}", begun.elapsed());
     writer.join().unwrap();
-    assert_eq!(drain.join().unwrap(), messages * 8);
+    drain.join().unwrap();
     assert!(worst < Duration::from_secs(2));
     echo.stop();
 }
 
 #[test]
-fn garbage_ends_one_link_and_no_other() {
+fn garbage_on_tcp_ends_one_link_and_no_other() {
     let _alone = alone();
     let echo = start(Limits::default(), None);
     let mut good = dial(echo.at, carrier::ASAP);

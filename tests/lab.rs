@@ -157,3 +157,19 @@ fn a_message_of_an_unknown_type_is_answered_by_an_error() {
     let answer = read(&mut stream);
     assert!(matches!(answer, AsapMessage::Error(_)), "{answer:?}");
 }
+
+#[test]
+#[ignore = "needs kernel SCTP and a registrar: make lab"]
+fn garbage_is_one_bad_message_and_the_link_lives_on() {
+    let mut stream = carrier::dial(registrar(), carrier::ASAP);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Boundaries are SCTP's: no length in a message can lose the next one.
+    for garbage in [&[0; 64][..], b"\x05", b"\x05\0\xff\xff"] {
+        stream.write_all(garbage).unwrap();
+    }
+    let (handle, items, capabilities) = (PoolHandle::new(b"Nobody").unwrap(), None, None);
+    let question = AsapMessage::HandleResolution { subscribe: false, handle, items, capabilities };
+    stream.write_all(&encoded(&question)).unwrap();
+    let answer = read(&mut stream);
+    assert!(matches!(answer, AsapMessage::HandleResolutionResponse { .. }), "{answer:?}");
+}

@@ -148,7 +148,10 @@ impl<M: Machine> Driver<M> {
             self.visit(now, place, on_event);
         }
         self.world.connect_after_accepting(now);
-        self.world.resume_accepting(now);
+        if self.world.resume_accepting(now) {
+            // An association for which there was no descriptor does not show in its port's any more.
+            (0..self.world.listeners.len()).for_each(|index| self.accept(now, index, on_event));
+        }
         if let Some(groups) = &mut self.world.groups {
             groups.recheck(now);
         }

@@ -369,11 +369,14 @@ impl World {
         self.listen(Interest::NONE);
     }
 
-    pub fn resume_accepting(&mut self, now: Time) {
-        if self.accept_paused.is_some_and(|until| now >= until) {
+    /// Ends the pause when its time has come; whether it did.
+    pub fn resume_accepting(&mut self, now: Time) -> bool {
+        let over = self.accept_paused.is_some_and(|until| now >= until);
+        if over {
             self.accept_paused = None;
             self.listen(Interest::READ);
         }
+        over
     }
 
     pub fn listen(&mut self, interest: Interest) {

@@ -32,6 +32,8 @@ pub fn socket(domain: Domain, ppid: u32) -> Socket {
         return Socket::new(domain, Type::STREAM, None).unwrap();
     }
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::SCTP)).unwrap();
+    // A window of less than two of loopback's packets of 64 KiB is not announced anew when it opens.
+    socket.set_recv_buffer_size(1 << 20).unwrap();
     let defaults = libc::sctp_sndinfo {
         snd_sid: 0,
         snd_flags: 0,

@@ -243,8 +243,10 @@ pub(super) fn connect(socket: &Socket, addresses: &[SocketAddr]) -> io::Result<i
 }
 
 /// Gives one association of a one-to-many socket a socket of its own, with all that has come for it. It may be up, or
-/// still being set up. EINVAL if it is over already.
+/// still being set up. EINVAL if it is over already, EMFILE or ENFILE if there is no descriptor: it is as it was.
 pub(crate) fn peel_off(socket: &Socket, association: i32) -> io::Result<Socket> {
+    // Linux makes the socket first and, if there is no descriptor for it, ends the association: better to know before.
+    drop(socket.try_clone()?);
     // struct sctp_peeloff_flags_arg_t: association, the new descriptor, its flags.
     let mut request = [association, -1, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
     let mut len = size_of_val(&request) as libc::socklen_t;

@@ -277,7 +277,7 @@ impl Elements {
         let start = |n: usize| {
             let mut known = registrars.to_vec();
             known.rotate_left(n % registrars.len());
-            if n / registrars.len() % 2 == 0 {
+            if (n / registrars.len()).is_multiple_of(2) {
                 known.truncate(1);
             }
             let destination = |at: &SocketAddr| Destination {

@@ -75,6 +75,9 @@ pub struct UserChannel {
     pub stream: u16,
     /// Out-of-order delivery is welcome (effective over SCTP only).
     pub unordered: bool,
+    /// When the message need not be sent any more; none for one that came. SCTP gives up one under way, too, unless it goes in
+    /// pieces; other transports one of which nothing was sent.
+    pub expires: Option<Time>,
 }
 
 /// Where a link is to be opened to.

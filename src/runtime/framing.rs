@@ -235,6 +235,7 @@ impl FrameReader {
                     ppid: u32::from_be_bytes([p0, p1, p2, p3]),
                     stream: u16::from_be_bytes([s0, s1]),
                     unordered: flags & FLAG_UNORDERED != 0,
+                    expires: None,
                 };
                 let first = *self.user_channel.get_or_insert(channel);
                 if first.ppid != channel.ppid
@@ -265,7 +266,7 @@ fn clear(buffer: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const CHANNEL: UserChannel = UserChannel { ppid: 0x0102_0304, stream: 5, unordered: true };
+    const CHANNEL: UserChannel = UserChannel { ppid: 0x0102_0304, stream: 5, unordered: true, expires: None };
 
     fn frame(header: [u8; HEADER], body: &[u8]) -> Vec<u8> {
         [&header[..], body].concat()

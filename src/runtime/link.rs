@@ -399,7 +399,7 @@ mod tests {
     }
 
     fn user(ppid: u32) -> Channel {
-        Channel::User(UserChannel { ppid, stream: 3, unordered: false })
+        Channel::User(UserChannel { ppid, stream: 3, unordered: false, expires: None })
     }
 
     #[test]

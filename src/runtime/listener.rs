@@ -2,7 +2,7 @@
 
 use crate::config::Limits;
 use crate::machine::{LinkKind, Protocol};
-use crate::runtime::sctp::kernel;
+use crate::runtime::sctp::{self, kernel};
 use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::io;
@@ -205,6 +205,9 @@ impl Listener {
         if !further.is_empty() {
             let further: Vec<_> = further.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect();
             kernel::bind_also(&socket, &further)?;
+        }
+        if kind == LinkKind::Sctp {
+            sctp::offer_pieces(&socket, protocol)?;
         }
         socket.listen(backlog)?;
         let many = (socket.r#type()? == Type::SEQPACKET).then(Many::default);

@@ -3,6 +3,7 @@
 
 use crate::machine::Channel;
 use crate::runtime::framing::HEADER;
+use crate::types::Time;
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -45,6 +46,8 @@ impl Piece {
 pub(super) struct Outbox {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Pieces of messages whose time ends have been queued.
+    mortal: bool,
 }
 
 impl Outbox {
@@ -59,6 +62,7 @@ impl Outbox {
 
     pub fn push(&mut self, piece: Piece) {
         self.bytes += piece.left();
+        self.mortal |= matches!(piece.channel, Some(Channel::User(user)) if user.expires.is_some());
         self.pieces.push_back(piece);
     }
 
@@ -93,6 +97,37 @@ impl Outbox {
             }
         }
         Ok(())
+    }
+
+    /// Takes out the messages whose time is over and of which nothing was written.
+    pub fn take_expired(&mut self, now: Time) -> Vec<(Channel, Vec<u8>)> {
+        let mut messages: Vec<(Channel, Vec<u8>)> = Vec::new();
+        if !self.mortal {
+            return messages;
+        }
+        let mut kept = VecDeque::new();
+        let mut over = false;
+        for mut piece in std::mem::take(&mut self.pieces) {
+            let expires = match piece.channel {
+                Some(Channel::User(user)) => user.expires,
+                Some(Channel::Asap | Channel::Enrp) | None => None,
+            };
+            if piece.first {
+                over = piece.written == 0 && expires.is_some_and(|until| until <= now);
+            }
+            match piece.channel {
+                Some(channel @ Channel::User(_)) if over => {
+                    self.bytes -= piece.left();
+                    match messages.last_mut().filter(|_| !piece.first) {
+                        Some((_, bytes)) => bytes.append(&mut piece.body),
+                        None => messages.push((channel, piece.body)),
+                    }
+                }
+                Some(_) | None => kept.push_back(piece),
+            }
+        }
+        self.pieces = kept;
+        messages
     }
 
     /// Takes out the messages of which nothing was written, and drops the rest.

@@ -4,6 +4,7 @@
 use crate::codec::{MessageSplitter, padding};
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
+use crate::runtime;
 use crate::runtime::framing::{self, Beginning, FrameReader, MAX_FRAME, PREAMBLE, Unit};
 use crate::runtime::link::{LinkEvent, failure, is_idle, plain_address};
 use crate::runtime::outbox::{Outbox, Piece};
@@ -90,6 +91,8 @@ pub(super) struct Tcp {
     user_limit: usize,
     /// More than the low-water mark was queued.
     pressed: bool,
+    /// Their time was over before anything of them was written.
+    expired: Vec<(Channel, Vec<u8>)>,
     /// Writing has failed: what has come is still read before `Down`.
     broken: Option<LinkFailure>,
     /// `Down` is to be told at once.
@@ -166,6 +169,7 @@ impl Tcp {
             },
             user_limit: limits.user_message_bytes,
             pressed: false,
+            expired: Vec::new(),
             broken: None,
             doomed: None,
         }
@@ -189,7 +193,7 @@ impl Tcp {
         if matches!(self.stage, Stage::Over { .. }) {
             return None;
         }
-        if self.doomed.is_some() || self.broken.is_some() {
+        if self.doomed.is_some() || self.broken.is_some() || !self.expired.is_empty() {
             return Some(Time::ZERO);
         }
         match &self.stage {
@@ -232,6 +236,9 @@ impl Tcp {
             Stage::Connecting(_) | Stage::Open | Stage::Ending { .. } | Stage::Over { .. } => {}
         }
         self.flush();
+        for (channel, message) in self.expired.drain(..) {
+            tell(LinkEvent::SendFailed { channel, message });
+        }
         if self.pressed && self.outbox.bytes() <= self.limit / 2 {
             self.pressed = false;
             tell(LinkEvent::Writable);
@@ -574,6 +581,7 @@ impl Tcp {
         if self.broken.is_some() || self.doomed.is_some() {
             return;
         }
+        self.expired.append(&mut self.outbox.take_expired(runtime::now()));
         match self.outbox.write(&self.socket) {
             Ok(()) => {}
             Err(error) if is_idle(&error) => return,
@@ -593,7 +601,8 @@ impl Tcp {
     }
 
     pub fn take_unsent(&mut self) -> Vec<(Channel, Vec<u8>)> {
-        let mut unsent = self.outbox.take_messages();
+        let mut unsent = std::mem::take(&mut self.expired);
+        unsent.append(&mut self.outbox.take_messages());
         unsent.retain(|(channel, _)| matches!(channel, Channel::User(_)));
         unsent
     }

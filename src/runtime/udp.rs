@@ -3,6 +3,7 @@
 
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
+use crate::runtime;
 use crate::runtime::link::{Connection, LinkEvent, failure, is_idle, plain_address};
 use crate::runtime::listener::Given;
 use crate::runtime::poller::Interest;
@@ -402,16 +403,21 @@ impl Udp {
     pub fn flush(&mut self) {
         while self.doomed.is_none()
             && self.stage != Stage::Over
-            && let Some((_, bytes)) = self.queue.front()
+            && let Some((channel, bytes)) = self.queue.front()
         {
+            let expired = match channel {
+                Channel::User(user) => user.expires.is_some_and(|until| until <= runtime::now()),
+                Channel::Asap | Channel::Enrp => false,
+            };
             let sent = match &self.shared {
+                _ if expired => Err(io::Error::from_raw_os_error(libc::ETIME)),
                 None => self.socket.send_with_flags(bytes, libc::MSG_NOSIGNAL),
                 Some(shared) => send_to(&self.socket, &shared.sender, bytes),
             };
             match sent {
                 Err(error) if is_idle(&error) => break,
                 // An answer to an earlier datagram says that nobody is there.
-                Err(error) if error.raw_os_error() != Some(libc::EMSGSIZE) => {
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ETIME)) => {
                     self.doomed = Some(failure(&error));
                 }
                 result => {

@@ -105,6 +105,8 @@ pub(super) fn send(socket: &Socket, message: &[u8], how: &Outgoing, wait: Wait) 
         ppid: how.ppid,
         stream: how.stream,
         unordered: how.options.contains(SendOptions::UNORDERED),
+        expires: (how.time_to_live > 0)
+            .then(|| runtime::now() + Duration::from_millis(how.time_to_live.into())),
     };
     if let Some((handle, element)) = &how.to {
         return post(socket, message, handle, *element, channel, how.options, wait);

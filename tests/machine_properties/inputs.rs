@@ -300,7 +300,7 @@ fn channel() -> impl Strategy<Value = Channel> {
         8 => Just(Channel::Asap),
         2 => Just(Channel::Enrp),
         2 => (0..3u32, 0..2u16, any::<bool>())
-            .prop_map(|(ppid, stream, unordered)| Channel::User(UserChannel { ppid, stream, unordered })),
+            .prop_map(|(ppid, stream, unordered)| Channel::User(UserChannel { ppid, stream, unordered, expires: None })),
     ]
 }
 

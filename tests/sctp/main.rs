@@ -110,7 +110,11 @@ impl Side {
                 data.push((channel, bytes.to_vec()));
             }
             LinkEvent::Writable => told.push("writable".to_owned()),
-            LinkEvent::SendFailed { message, .. } => failed.push(message),
+            LinkEvent::SendFailed { channel: Channel::User(user), message } => {
+                assert!(user.expires.is_none_or(|until| until <= now()), "given up before its time was over");
+                failed.push(message);
+            }
+            LinkEvent::SendFailed { .. } => panic!("no control message is to fail"),
             LinkEvent::Down(why) => told.push(format!("down {why:?}")),
         });
         if *echo {
@@ -223,12 +227,16 @@ fn pair(protocol: Protocol) -> (Side, Side) {
 
 fn user(ppid: u32, stream: u16, unordered: bool) -> Channel {
     // Small numbers belong to protocols, and who looks at a capture wants to see what is wrong in it.
-    Channel::User(UserChannel { ppid: ppid | 0x5000_0000, stream, unordered })
+    Channel::User(UserChannel { ppid: ppid | 0x5000_0000, stream, unordered, expires: None })
 }
 
 /// User data under a protocol's own identifier.
 fn posing_as(ppid: u32) -> Channel {
-    Channel::User(UserChannel { ppid, stream: 0, unordered: false })
+    Channel::User(UserChannel { ppid, stream: 0, unordered: false, expires: None })
+}
+
+fn posing_as_on(ppid: u32, stream: u16) -> Channel {
+    Channel::User(UserChannel { ppid, stream, ..UserChannel::default() })
 }
 
 fn asap() -> Vec<u8> {
@@ -366,15 +374,133 @@ fn long_messages_arrive_whole_and_too_long_ones_are_refused() {
         for (n, (_, bytes)) in here.data.iter().enumerate() {
             assert_eq!((number(bytes), bytes.len()), (n as u32, lengths[n]));
         }
-        // No send buffer takes it, nor is there such a stream: the message comes back, and the link lives on.
-        here.connection.send(user(7, 1, false), vec![1; 8 << 20]);
+        // There is no such stream: the message comes back, and the link lives on.
         here.connection.send(user(7, 60_000, false), b"no such stream".to_vec());
+        here.connection.send(user(7, 60_000, false), vec![1; 300_000]);
         here.connection.send(user(7, 0, false), b"still here".to_vec());
         run(&mut [&mut here, &mut there], |sides| {
             sides[0].failed.len() == 2 && sides[0].data.len() == lengths.len() + 1
         });
-        assert_eq!(here.failed[0].len(), 8 << 20);
-        assert_eq!(here.failed[1], b"no such stream");
+        assert!(here.failed == [b"no such stream".to_vec(), vec![1; 300_000]]);
+    }
+    // No send buffer takes it, and the peer is not one to have it in pieces.
+    let listener = listen(Protocol::Plain);
+    let mut here = dial(Protocol::Session, listener.local().port(), &THERE, &Limits::default());
+    let mut there = accept(&listener, &Limits::default());
+    here.connection.send(user(7, 1, false), vec![1; 16 << 20]);
+    here.connection.send(user(7, 0, false), b"still here".to_vec());
+    run(&mut [&mut here, &mut there], |sides| sides[1].data.len() == 1 && !sides[0].failed.is_empty());
+    assert!(here.failed == [vec![1; 16 << 20]]);
+    assert_eq!(there.data[0].1, b"still here");
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn messages_longer_than_the_send_buffer_keep_their_place_among_others() {
+    let _alone = alone();
+    for how in BOTH {
+        let limits = Limits { queued_bytes_per_link: 64 << 20, ..Limits::default() };
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &limits);
+        let long = 16 << 20;
+        let sent = [
+            (user(0, 1, false), numbered(0, 10)),
+            (user(1, 1, false), numbered(1, long)),
+            (Channel::Asap, asap()),
+            // What would be taken for a piece, and what SCTP cannot carry.
+            (posing_as_on(0xa5a9_0001, 1), numbered(2, 20)),
+            (user(3, 1, false), Vec::new()),
+            (user(4, 2, false), numbered(4, 3_000_000)),
+            (user(5, 3, true), numbered(5, 2_000_000)),
+            (user(6, 1, false), numbered(6, 70_000)),
+        ];
+        let begun = Instant::now();
+        for (channel, bytes) in &sent {
+            here.connection.push(*channel, bytes.clone());
+        }
+        run(&mut [&mut here, &mut there], |sides| sides[1].data.len() == sent.len());
+        println!("21 MB in messages longer than the send buffer: {:?}", begun.elapsed());
+        for stream in [1, 2, 3] {
+            let on = |all: &[(Channel, Vec<u8>)]| -> Vec<(Channel, Vec<u8>)> {
+                let on = |channel| matches!(channel, Channel::User(user) if user.stream == stream);
+                all.iter().filter(|(channel, _)| on(*channel)).cloned().collect()
+            };
+            assert!(on(&there.data) == on(&sent), "stream {stream}");
+        }
+        assert_eq!(there.data.iter().filter(|(channel, _)| *channel == Channel::Asap).count(), 1);
+        assert!(here.failed.is_empty() && !here.is_down());
+    }
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn a_long_message_that_was_sent_in_part_comes_back_whole() {
+    let _alone = alone();
+    for how in BOTH {
+        let limits = Limits { queued_bytes_per_link: 64 << 20, ..Limits::default() };
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &limits);
+        let lengths = [700_000, 20, 150_000, 5_000_000];
+        for n in 0..40 {
+            here.connection.push(user(n, 1, false), numbered(n, lengths[n as usize % 4]));
+        }
+        run(&mut [&mut here, &mut there], |sides| sides[1].data.len() >= 6);
+        // Now nobody reads: the window and the buffer fill up.
+        let mut idle = 0;
+        let mut queued = here.connection.queued();
+        while idle < 20 {
+            here.step(0);
+            std::thread::sleep(Duration::from_millis(10));
+            idle = if here.connection.queued() == queued { idle + 1 } else { 0 };
+            queued = here.connection.queued();
+        }
+        there.connection.close(true);
+        run(&mut [&mut here], |sides| sides[0].is_down());
+        let delivered = there.data.len() as u32;
+        let back = here.connection.take_unsent();
+        let numbers: Vec<u32> = back.iter().map(|(_, bytes)| number(bytes)).collect();
+        println!("delivered {delivered}, came back {numbers:?}, {queued} bytes were queued");
+        for (n, (channel, bytes)) in numbers.iter().zip(&back) {
+            assert_eq!((*channel, bytes.len()), (user(*n, 1, false), lengths[*n as usize % 4]));
+        }
+        assert!(numbers.iter().copied().eq(40 - numbers.len() as u32..40), "{numbers:?}");
+        assert!(numbers[0] >= delivered);
+        let bytes: usize = back.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes > queued, "nothing came back that was sent in part");
+    }
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn messages_whose_time_is_over_come_back_while_the_link_lives() {
+    let _alone = alone();
+    for how in BOTH {
+        let limits = Limits { queued_bytes_per_link: 64 << 20, ..Limits::default() };
+        let (mut here, mut there) = pair_with(how, Protocol::Session, &limits);
+        // Nobody reads: what is not sent waits in the system, and behind that here.
+        let total = 300;
+        let soon = now() + Duration::from_millis(600);
+        for n in 0..total {
+            let expires = (n % 3 != 0).then_some(soon);
+            let Channel::User(channel) = user(n, 1, false) else { unreachable!() };
+            let channel = Channel::User(UserChannel { expires, ..channel });
+            here.connection.send(channel, numbered(n, 10_000));
+        }
+        assert!(here.connection.queued() > 0 && now() < soon, "the test does not test");
+        while now() < soon + Duration::from_millis(100) {
+            here.step(16);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!here.is_down());
+        run(&mut [&mut here, &mut there], |sides| {
+            sides[0].failed.len() + sides[1].data.len() == total as usize
+        });
+        let came: Vec<u32> = there.data.iter().map(|(_, bytes)| number(bytes)).collect();
+        let mut failed: Vec<u32> = here.failed.iter().map(|bytes| number(bytes)).collect();
+        println!("{} arrived, {} were given up", came.len(), failed.len());
+        assert!(came.is_sorted() && failed.iter().all(|n| n % 3 != 0) && failed.len() > 20);
+        // Everything either arrived or came back.
+        failed.extend(&came);
+        failed.sort();
+        assert!(failed.into_iter().eq(0..total));
     }
 }
 

@@ -20,6 +20,8 @@ const EVENT: i32 = 127;
 const ASSOC_CHANGE: u16 = 0x8001;
 const SHUTDOWN_EVENT: u16 = 0x8005;
 const PARTIAL_DELIVERY_EVENT: u16 = 0x8006;
+const ADAPTATION_EVENT: u16 = 0x8007;
+const SENDER_DRY_EVENT: u16 = 0x8009;
 const SEND_FAILED_EVENT: u16 = 0x800d;
 
 const COMM_UP: u16 = 0;
@@ -44,13 +46,13 @@ const THE_ASSOCIATION: i32 = 1;
 /// Streams asked for and granted. Each costs memory for as long as the association lives, and it is the peer who asks.
 const STREAMS: u16 = 64;
 /// What is asked for as send and receive buffer; the system has its own ceiling (net.core.wmem_max). A message
-/// longer than the send buffer cannot be sent.
+/// longer than the send buffer can only go in pieces.
 const BUFFER: usize = 4 << 20;
 /// Bytes of all the addresses of one end.
 const ADDRESSES: usize = 4 << 10;
 /// Longer than a notification of an association that has come up.
 const NOTICE: usize = 512;
-/// Room for one SCTP_SNDINFO or SCTP_RCVINFO.
+/// Room for SCTP_SNDINFO and SCTP_PRINFO, or one SCTP_RCVINFO.
 const CONTROL: usize = 64;
 
 /// How a message travels.
@@ -86,10 +88,14 @@ pub(super) enum Notice<'a> {
     Complete,
     /// The peer has no more to send and takes no more.
     Shutdown,
+    /// What the peer says of itself above SCTP.
+    Adaptation(u32),
+    /// All that was sent has been acknowledged.
+    Dry,
     /// The rest of the message in progress will not come.
     PartialAborted,
-    /// A fragment of a message that could not be sent.
-    Failed { envelope: Envelope, first: bool, last: bool, sent: bool, bytes: &'a [u8] },
+    /// A fragment of a message that could not be sent, with the context it was sent with.
+    Failed { envelope: Envelope, context: u32, first: bool, last: bool, sent: bool, bytes: &'a [u8] },
     /// One that nobody here needs.
     Other,
 }
@@ -153,19 +159,36 @@ pub(crate) fn prepare(socket: &Socket, path: &PathLimits) -> io::Result<()> {
 /// socket that is closed without more ado breaks the association off, also when its process is killed: so the peer can
 /// tell a death from an orderly end.
 pub(crate) fn tune(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(std::time::Duration::ZERO))?;
+    set(socket, libc::SCTP_NODELAY, &1_i32)?;
+    set(socket, libc::SCTP_RECVRCVINFO, &1_i32)?;
+    for kind in [ASSOC_CHANGE, SHUTDOWN_EVENT, PARTIAL_DELIVERY_EVENT, SEND_FAILED_EVENT] {
+        subscribe(socket, kind, true)?;
+    }
+    Ok(())
+}
+
+fn subscribe(socket: &Socket, kind: u16, on: bool) -> io::Result<()> {
     #[repr(C)]
     struct Event {
         association: i32,
         kind: u16,
         on: u8,
     }
-    socket.set_linger(Some(std::time::Duration::ZERO))?;
-    set(socket, libc::SCTP_NODELAY, &1_i32)?;
-    set(socket, libc::SCTP_RECVRCVINFO, &1_i32)?;
-    for kind in [ASSOC_CHANGE, SHUTDOWN_EVENT, PARTIAL_DELIVERY_EVENT, SEND_FAILED_EVENT] {
-        set(socket, EVENT, &Event { association: 0, kind, on: 1 })?;
+    set(socket, EVENT, &Event { association: 0, kind, on: on.into() })
+}
+
+/// Before connecting or listening: what to say of oneself above SCTP, and to be told what the peer says.
+pub(crate) fn adapt(socket: &Socket, indication: u32) -> io::Result<()> {
+    set(socket, libc::SCTP_ADAPTATION_LAYER, &indication)?;
+    subscribe(socket, ADAPTATION_EVENT, true)
+}
+
+/// Whether to be told when all that was sent has been acknowledged; at once if it is.
+pub(super) fn tell_when_dry(socket: &Socket, on: bool) {
+    if let Err(error) = subscribe(socket, SENDER_DRY_EVENT, on) {
+        log::debug!("cannot ask for what is acknowledged: {error}");
     }
-    Ok(())
 }
 
 /// Asks for a heartbeat to one of the peer's addresses now. That it did not go out shows in other ways.
@@ -320,11 +343,28 @@ fn addresses(socket: &Socket, option: i32) -> io::Result<Vec<SocketAddr>> {
     if found.is_empty() { Err(io::ErrorKind::NotConnected.into()) } else { Ok(found) }
 }
 
-/// Hands over a whole message. `prompt` asks the peer to acknowledge it without delay (RFC 7053).
-pub(super) fn send(socket: &Socket, envelope: Envelope, prompt: bool, bytes: &[u8]) -> io::Result<()> {
+/// What else is said about a message to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Manner {
+    /// The peer is to acknowledge it without delay (RFC 7053).
+    pub prompt: bool,
+    /// Milliseconds after which it is given up (RFC 3758); 0: never.
+    pub lifetime: u32,
+    /// Comes back with what could not be sent.
+    pub context: u32,
+}
+
+/// Hands over a whole message: `head` and what follows it.
+pub(super) fn send(
+    socket: &Socket,
+    envelope: Envelope,
+    manner: Manner,
+    head: &[u8],
+    bytes: &[u8],
+) -> io::Result<()> {
     let flags = if envelope.unordered { libc::SCTP_UNORDERED } else { 0 }
-        | if prompt { libc::SCTP_SACK_IMMEDIATELY } else { 0 };
-    send_with(socket, envelope, flags, bytes)
+        | if manner.prompt { libc::SCTP_SACK_IMMEDIATELY } else { 0 };
+    send_with(socket, envelope, flags, manner, [head, bytes])
 }
 
 /// Ends the association in order, once all that was handed over has been acknowledged.
@@ -333,33 +373,54 @@ pub(super) fn shut_down(socket: &Socket) -> io::Result<()> {
         return socket.shutdown(Shutdown::Write);
     }
     // To a socket that was peeled off shutdown(2) does nothing.
-    send_with(socket, Envelope { stream: 0, ppid: 0, unordered: false }, libc::SCTP_EOF, &[])
+    let envelope = Envelope { stream: 0, ppid: 0, unordered: false };
+    send_with(socket, envelope, libc::SCTP_EOF, Manner::default(), [&[], &[]])
 }
 
-fn send_with(socket: &Socket, envelope: Envelope, flags: i32, bytes: &[u8]) -> io::Result<()> {
+fn send_with(
+    socket: &Socket,
+    envelope: Envelope,
+    flags: i32,
+    manner: Manner,
+    bytes: [&[u8]; 2],
+) -> io::Result<()> {
     let info = libc::sctp_sndinfo {
         snd_sid: envelope.stream,
         snd_flags: flags as u16,
         snd_ppid: envelope.ppid.to_be(),
-        snd_context: 0,
+        snd_context: manner.context,
         snd_assoc_id: 0,
     };
-    let size = size_of::<libc::sctp_sndinfo>() as u32;
+    let partial = (manner.lifetime > 0)
+        .then_some(libc::sctp_prinfo { pr_policy: libc::SCTP_PR_SCTP_TTL as u16, pr_value: manner.lifetime });
+    let (info_size, partial_size) =
+        (size_of::<libc::sctp_sndinfo>() as u32, size_of::<libc::sctp_prinfo>() as u32);
     let mut control = [0_u64; CONTROL / 8];
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: all zero is a valid msghdr. CMSG_FIRSTHDR points into `control`, which has room for the header and
-    // `size` bytes and is aligned for it. The kernel only reads what the header points to.
+    let mut parts =
+        bytes.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    // SAFETY: all zero is a valid msghdr. `control` has room for both headers with their structures, which CMSG_FIRSTHDR and
+    // CMSG_NXTHDR stay within, and is aligned for them. The kernel only reads what the header points to.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len() as _;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(size) as _;
+        let further = if partial.is_some() { libc::CMSG_SPACE(partial_size) } else { 0 };
+        message.msg_controllen = (libc::CMSG_SPACE(info_size) + further) as _;
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = libc::IPPROTO_SCTP;
         (*header).cmsg_type = libc::SCTP_SNDINFO;
-        (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+        (*header).cmsg_len = libc::CMSG_LEN(info_size) as _;
         std::ptr::write_unaligned(libc::CMSG_DATA(header).cast(), info);
+        let header = libc::CMSG_NXTHDR(&raw const message, header);
+        if let Some(partial) = partial
+            && !header.is_null()
+        {
+            (*header).cmsg_level = libc::IPPROTO_SCTP;
+            (*header).cmsg_type = libc::SCTP_PRINFO;
+            (*header).cmsg_len = libc::CMSG_LEN(partial_size) as _;
+            std::ptr::write_unaligned(libc::CMSG_DATA(header).cast(), partial);
+        }
         libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
     };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -385,8 +446,18 @@ pub(crate) fn next_up(socket: &Socket, pieces: usize) -> Option<i32> {
     None
 }
 
+/// Whether what is to be read next is a notification.
+pub(super) fn has_notice(socket: &Socket) -> bool {
+    let mut buffer = [MaybeUninit::uninit(); 1];
+    matches!(receive_with(socket, &mut buffer, libc::MSG_PEEK), Ok(Received::Notice { .. }))
+}
+
 /// Reads the next piece of a message or notification.
 pub(super) fn receive(socket: &Socket, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
+    receive_with(socket, buffer, 0)
+}
+
+fn receive_with(socket: &Socket, buffer: &mut [MaybeUninit<u8>], flags: i32) -> io::Result<Received> {
     let mut control = [0_u64; CONTROL / 8];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut envelope = Envelope { stream: 0, ppid: 0, unordered: false };
@@ -399,7 +470,7 @@ pub(super) fn receive(socket: &Socket, buffer: &mut [MaybeUninit<u8>]) -> io::Re
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = CONTROL as _;
-        let len = libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT);
+        let len = libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT);
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while len >= 0 && !header.is_null() {
             let whole = (*header).cmsg_len as usize
@@ -450,13 +521,16 @@ pub(super) fn notice(bytes: &[u8]) -> Notice<'_> {
         },
         SHUTDOWN_EVENT => Notice::Shutdown,
         PARTIAL_DELIVERY_EVENT => Notice::PartialAborted,
-        // struct sctp_send_failed_event: flags at 2, stream at 12, the chunk's flags at 14, identifier at 16
+        ADAPTATION_EVENT => Notice::Adaptation(host_word(8).cast_unsigned()),
+        SENDER_DRY_EVENT => Notice::Dry,
+        // struct sctp_send_failed_event: flags at 2, stream at 12, the chunk's flags at 14, identifier at 16, context at 20
         SEND_FAILED_EVENT => match bytes.get(32..) {
             Some(data) => {
                 let flags = half(14);
                 let unordered = flags & CHUNK_UNORDERED != 0;
                 Notice::Failed {
                     envelope: Envelope { stream: half(12), ppid: word(16), unordered },
+                    context: host_word(20).cast_unsigned(),
                     first: flags & CHUNK_FIRST != 0,
                     last: flags & CHUNK_LAST != 0,
                     sent: half(2) != 0,
@@ -477,7 +551,8 @@ mod tests {
         let mut bytes = [&SEND_FAILED_EVENT.to_ne_bytes()[..], &flags.to_ne_bytes(), &[0; 8]].concat();
         bytes.extend([5_u16.to_ne_bytes(), chunk.to_ne_bytes()].concat());
         bytes.extend(11_u32.to_be_bytes());
-        bytes.extend([0; 12]);
+        bytes.extend(0x0102_0304_u32.to_ne_bytes());
+        bytes.extend([0; 8]);
         bytes.extend(data);
         bytes
     }
@@ -485,10 +560,11 @@ mod tests {
     #[test]
     fn reads_what_could_not_be_sent() {
         let envelope = Envelope { stream: 5, ppid: 11, unordered: false };
-        let all = Notice::Failed { envelope, first: true, last: true, sent: false, bytes: b"abc" };
+        let context = 0x0102_0304;
+        let all = Notice::Failed { envelope, context, first: true, last: true, sent: false, bytes: b"abc" };
         assert_eq!(notice(&failed(0, 3, b"abc")), all);
         let envelope = Envelope { unordered: true, ..envelope };
-        let middle = Notice::Failed { envelope, first: false, last: false, sent: true, bytes: b"" };
+        let middle = Notice::Failed { envelope, context, first: false, last: false, sent: true, bytes: b"" };
         assert_eq!(notice(&failed(1, 4, b"")), middle);
     }
 

@@ -4,13 +4,16 @@
 //! 2.1 and RFC 5353 2). The system calls are `kernel`'s.
 
 pub(super) mod kernel;
+mod pieces;
 
 use crate::config::Limits;
 use crate::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
+use crate::runtime;
 use crate::runtime::link::{LinkEvent, failure, is_idle};
 use crate::runtime::poller::Interest;
 use crate::types::Time;
-use kernel::{Envelope, Notice, Received};
+use kernel::{Envelope, Manner, Notice, Received};
+use pieces::{Assembly, Memory};
 use socket2::{Domain, Socket};
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +30,8 @@ const READ: usize = 32 << 10;
 const DISCARD: usize = 64;
 /// The longest ASAP or ENRP message, with its padding.
 const MAX_CONTROL: usize = 65_536;
+/// Notifications of which none follows another while an association comes up.
+const FIRST_NOTICES: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -54,8 +59,15 @@ struct Partial {
 struct Returning {
     channel: Channel,
     bytes: Vec<u8>,
-    /// Some of it went out, and may have arrived.
-    sent: bool,
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+struct Waiting {
+    channel: Channel,
+    bytes: Vec<u8>,
+    /// How much of it went, in pieces.
+    sent: usize,
 }
 
 /// An association.
@@ -64,12 +76,20 @@ pub(super) struct Sctp {
     socket: Socket,
     stage: Stage,
     protocol: Protocol,
-    queue: VecDeque<(Channel, Vec<u8>)>,
+    queue: VecDeque<Waiting>,
     queued: usize,
     limit: usize,
+    /// Bytes queued that end the link.
+    most: usize,
     user_limit: usize,
     pressed: bool,
     partial: Option<Partial>,
+    /// The peer takes and sends long messages in pieces.
+    in_pieces: bool,
+    assembly: Assembly,
+    memory: Memory,
+    /// Bytes that the system can hold of what was sent.
+    room: usize,
     /// A notification of which not all was read.
     notice: Vec<u8>,
     returning: Option<Returning>,
@@ -83,6 +103,14 @@ pub(super) struct Sctp {
     doomed: Option<LinkFailure>,
     /// What the peer's new incarnation sends is waiting.
     restarted: bool,
+}
+
+/// Before connecting or listening for this protocol: says that long messages may come in pieces.
+pub(super) fn offer_pieces(socket: &Socket, protocol: Protocol) -> io::Result<()> {
+    match protocol {
+        Protocol::Session => kernel::adapt(socket, pieces::INDICATION),
+        Protocol::Asap | Protocol::Enrp | Protocol::Plain => Ok(()),
+    }
 }
 
 impl Sctp {
@@ -111,6 +139,7 @@ impl Sctp {
         };
         kernel::prepare(&socket, &limits.path)?;
         kernel::tune(&socket)?;
+        offer_pieces(&socket, to.protocol)?;
         let begun = kernel::connect(&socket, &addresses);
         let mut sctp = Sctp::new(socket, Stage::Connecting, to.protocol, limits);
         sctp.doomed = begun.err().map(|error| failure(&error));
@@ -153,16 +182,28 @@ impl Sctp {
     }
 
     fn new(socket: Socket, stage: Stage, protocol: Protocol, limits: &Limits) -> Sctp {
+        let limit = limits.queued_bytes_per_link;
+        // It takes one message more than its buffer has room for.
+        let room = socket.send_buffer_size().unwrap_or(usize::MAX).saturating_add(2 * pieces::MOST);
         Sctp {
             socket,
             stage,
             protocol,
             queue: VecDeque::new(),
             queued: 0,
-            limit: limits.queued_bytes_per_link,
+            limit,
+            most: match protocol {
+                // What is longer than the buffer waits here, with control messages behind it.
+                Protocol::Session | Protocol::Plain => limit.saturating_add(limits.user_message_bytes),
+                Protocol::Asap | Protocol::Enrp => limit,
+            },
             user_limit: limits.user_message_bytes,
             pressed: false,
             partial: None,
+            in_pieces: false,
+            assembly: Assembly::default(),
+            memory: Memory::default(),
+            room,
             notice: Vec::new(),
             returning: None,
             returned: Vec::new(),
@@ -216,6 +257,16 @@ impl Sctp {
             self.down(why, tell);
             return false;
         }
+        if self.ended.is_none() && !more {
+            // The association lives, so their time was over. The system's clock has its own grain.
+            let over = runtime::now();
+            for (mut channel, message) in self.returned.drain(..) {
+                if let Channel::User(user) = &mut channel {
+                    user.expires = user.expires.map(|until| until.min(over));
+                }
+                tell(LinkEvent::SendFailed { channel, message });
+            }
+        }
         more
     }
 
@@ -252,6 +303,18 @@ impl Sctp {
             return;
         }
         self.stage = Stage::Open;
+        // What the peer says of itself came with this, before all data.
+        for _ in 0..FIRST_NOTICES {
+            if self.doomed.is_some() || !kernel::has_notice(&self.socket) {
+                break;
+            }
+            let mut buffer = [MaybeUninit::uninit(); 512];
+            if let Ok(Received::Notice { len, complete }) = kernel::receive(&self.socket, &mut buffer) {
+                // SAFETY: `receive` has filled that many bytes of the buffer.
+                let bytes = unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), len) };
+                self.take_notice(bytes, complete, tell);
+            }
+        }
         if peer.len() > 1 {
             // A path that was not heard of yet is not used; the system would look at it after a while only.
             for address in &peer {
@@ -299,13 +362,7 @@ impl Sctp {
                         left -= 1;
                     }
                 }
-                Received::Notice { complete, .. } => {
-                    self.notice.extend_from_slice(bytes);
-                    if complete {
-                        let whole = std::mem::take(&mut self.notice);
-                        self.on_notice(kernel::notice(&whole), tell);
-                    }
-                }
+                Received::Notice { complete, .. } => self.take_notice(bytes, complete, tell),
                 Received::End => self.doomed = Some(self.ended.unwrap_or(LinkFailure::Closed)),
             }
         }
@@ -343,17 +400,47 @@ impl Sctp {
             return false;
         }
         if complete && held == 0 {
-            tell(LinkEvent::Message { channel, bytes, complete });
+            self.deliver(channel, bytes, tell);
             return true;
         }
         let begun = partial.get_or_insert_with(|| Partial { envelope, number, bytes: Vec::new() });
         begun.bytes.extend_from_slice(bytes);
         if complete {
-            tell(LinkEvent::Message { channel, bytes: &begun.bytes, complete });
+            self.deliver(channel, &begun.bytes, tell);
         } else {
             self.partial = partial;
         }
         complete
+    }
+
+    /// A whole message of SCTP's has come: one of the peer's, or a piece of one.
+    fn deliver(&mut self, channel: Channel, bytes: &[u8], tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        match channel {
+            Channel::User(user) if self.in_pieces && user.ppid == pieces::PPID => {
+                match self.assembly.take(user.stream, bytes, self.user_limit) {
+                    Ok(Some((user, bytes))) => {
+                        tell(LinkEvent::Message {
+                            channel: Channel::User(user),
+                            bytes: &bytes,
+                            complete: true,
+                        });
+                    }
+                    Ok(None) => {}
+                    Err(pieces::Bad) => self.doomed = Some(LinkFailure::Garbled),
+                }
+            }
+            Channel::Asap | Channel::Enrp | Channel::User(_) => {
+                tell(LinkEvent::Message { channel, bytes, complete: true });
+            }
+        }
+    }
+
+    fn take_notice(&mut self, bytes: &[u8], complete: bool, tell: &mut dyn FnMut(LinkEvent<'_>)) {
+        self.notice.extend_from_slice(bytes);
+        if complete {
+            let whole = std::mem::take(&mut self.notice);
+            self.on_notice(kernel::notice(&whole), tell);
+        }
     }
 
     fn on_notice(&mut self, notice: Notice<'_>, tell: &mut dyn FnMut(LinkEvent<'_>)) {
@@ -374,26 +461,52 @@ impl Sctp {
             }
             Notice::Shutdown | Notice::Complete => self.ended = Some(LinkFailure::Closed),
             Notice::PartialAborted => self.partial = None,
-            Notice::Failed { envelope, first, last, sent, bytes } => {
-                let Some(channel) = self.channel(envelope) else { return };
-                if first {
-                    self.returning = Some(Returning { channel, bytes: Vec::new(), sent: false });
-                }
-                let Some(returning) = &mut self.returning else { return };
-                returning.bytes.extend_from_slice(bytes);
-                returning.sent |= sent;
-                if last && let Some(whole) = self.returning.take().filter(|whole| !whole.sent) {
-                    self.returned.push((whole.channel, whole.bytes));
-                }
+            Notice::Adaptation(said) => self.in_pieces = said == pieces::INDICATION,
+            Notice::Dry => {
+                self.memory.forget();
+                kernel::tell_when_dry(&self.socket, false);
+            }
+            Notice::Failed { envelope, context, first, last, sent, bytes } => {
+                self.on_failed(envelope, context, [first, last], sent, bytes);
             }
             Notice::Other => {}
         }
     }
 
+    /// A fragment of a message comes back. Those of one message come one after the other, all of them; if the last one was
+    /// not sent the peer does not have the message.
+    fn on_failed(
+        &mut self,
+        envelope: Envelope,
+        context: u32,
+        [first, last]: [bool; 2],
+        sent: bool,
+        bytes: &[u8],
+    ) {
+        if self.in_pieces && envelope.ppid == pieces::PPID {
+            if last && !sent {
+                self.returned.extend(self.memory.recall(context));
+            }
+            return;
+        }
+        let Some(mut channel) = self.channel(envelope) else { return };
+        if first {
+            if let Channel::User(user) = &mut channel {
+                user.expires = expiry(context, runtime::now());
+            }
+            self.returning = Some(Returning { channel, bytes: Vec::new() });
+        }
+        let Some(returning) = &mut self.returning else { return };
+        returning.bytes.extend_from_slice(bytes);
+        if last && let Some(whole) = self.returning.take().filter(|_| !sent) {
+            self.returned.push((whole.channel, whole.bytes));
+        }
+    }
+
     /// Which channel a message belongs to; none if it has no business here.
     fn channel(&self, envelope: Envelope) -> Option<Channel> {
-        let user =
-            UserChannel { ppid: envelope.ppid, stream: envelope.stream, unordered: envelope.unordered };
+        let Envelope { stream, ppid, unordered } = envelope;
+        let user = UserChannel { ppid, stream, unordered, expires: None };
         match (self.protocol, envelope.ppid) {
             (Protocol::Asap | Protocol::Session, ASAP) => Some(Channel::Asap),
             (Protocol::Enrp, ENRP) => Some(Channel::Enrp),
@@ -417,12 +530,62 @@ impl Sctp {
         if matches!(self.stage, Stage::Ending { .. }) {
             return;
         }
-        if self.stage != Stage::Over && self.queued >= self.limit {
+        if self.stage != Stage::Over && self.queued >= self.most {
             self.doomed.get_or_insert(LinkFailure::Congested);
         }
         self.queued += bytes.len();
-        self.queue.push_back((channel, bytes));
+        self.queue.push_back(Waiting { channel, bytes, sent: 0 });
         self.pressed |= self.queued > self.limit / 2;
+    }
+
+    /// Hands over a message, or a piece of one; how much of it went in the latter case.
+    fn send(&self, message: &Waiting) -> (usize, io::Result<()>) {
+        let Waiting { channel, bytes, sent } = message;
+        let mut manner = Manner { prompt: self.queue.len() == 1, ..Manner::default() };
+        let (ppid, user) = match channel {
+            Channel::Asap => (ASAP, UserChannel::default()),
+            Channel::Enrp => (ENRP, UserChannel::default()),
+            Channel::User(user) => (user.ppid, *user),
+        };
+        let mut envelope = Envelope { stream: user.stream, ppid, unordered: user.unordered };
+        if *sent == 0
+            && let Some(until) = user.expires
+        {
+            let now = runtime::now();
+            if until <= now {
+                return (bytes.len(), Err(io::Error::from_raw_os_error(libc::ETIME)));
+            }
+            (manner.lifetime, manner.context) = (lifetime(until, now), context(until));
+        }
+        if !self.in_pieces || *channel != Channel::User(user) || !pieces::wanted(user, bytes.len()) {
+            return (bytes.len(), kernel::send(&self.socket, envelope, manner, &[], bytes));
+        }
+        let (head, to, last) = pieces::next(user, bytes.len(), *sent);
+        envelope = Envelope { ppid: pieces::PPID, unordered: false, ..envelope };
+        // Once it is begun it is sent to its end: the system would give up single pieces.
+        manner.lifetime = 0;
+        manner.context = if last { self.memory.next_id() } else { 0 };
+        manner.prompt &= last;
+        (to - sent, kernel::send(&self.socket, envelope, manner, &head, &bytes[*sent..to]))
+    }
+
+    /// The first message, or so many bytes of it, went to the system.
+    fn on_sent(&mut self, len: usize) {
+        self.queued -= len;
+        self.memory.on_sent(len, self.room);
+        let Some(message) = self.queue.front_mut() else { return };
+        message.sent += len;
+        if message.sent < message.bytes.len() {
+            return;
+        }
+        let Some(Waiting { channel, bytes, .. }) = self.queue.pop_front() else { return };
+        if let Channel::User(user) = channel
+            && self.in_pieces
+            && pieces::wanted(user, bytes.len())
+        {
+            self.memory.keep((channel, bytes));
+            kernel::tell_when_dry(&self.socket, true);
+        }
     }
 
     pub fn flush(&mut self) {
@@ -432,34 +595,26 @@ impl Sctp {
         }
         while self.ended.is_none()
             && self.doomed.is_none()
-            && let Some((channel, bytes)) = self.queue.front()
+            && let Some(message) = self.queue.front()
         {
-            let envelope = match channel {
-                Channel::Asap => Envelope { stream: 0, ppid: ASAP, unordered: false },
-                Channel::Enrp => Envelope { stream: 0, ppid: ENRP, unordered: false },
-                Channel::User(user) => {
-                    Envelope { stream: user.stream, ppid: user.ppid, unordered: user.unordered }
-                }
-            };
-            let sent = kernel::send(&self.socket, envelope, self.queue.len() == 1, bytes);
+            let (len, sent) = self.send(message);
             match sent {
-                Err(error) if is_idle(&error) => return,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL)) => {
-                    // Longer than the send buffer, empty, or a stream the association does not have.
+                Ok(()) => self.on_sent(len),
+                Err(error) if is_idle(&error) => break,
+                // Too long for the send buffer and the peer takes no pieces, empty, a stream the association does not have,
+                // or its time is over.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL | libc::ETIME)) =>
+                {
                     if let Some(message) = self.queue.pop_front() {
-                        self.queued -= message.1.len();
-                        self.refused.push(message);
+                        self.queued -= message.bytes.len() - message.sent;
+                        self.refused.push((message.channel, message.bytes));
                     }
                 }
                 Err(error) => {
                     // What came before is read before it is told.
                     self.ended = Some(failure(&error));
-                    return;
-                }
-                Ok(()) => {
-                    if let Some((_, bytes)) = self.queue.pop_front() {
-                        self.queued -= bytes.len();
-                    }
+                    break;
                 }
             }
         }
@@ -483,7 +638,7 @@ impl Sctp {
         self.queued = 0;
         let mut unsent = std::mem::take(&mut self.returned);
         unsent.append(&mut self.refused);
-        unsent.extend(self.queue.drain(..));
+        unsent.extend(self.queue.drain(..).map(|message| (message.channel, message.bytes)));
         unsent.retain(|(channel, _)| matches!(channel, Channel::User(_)));
         unsent
     }
@@ -496,6 +651,7 @@ impl Sctp {
         self.stage = Stage::Fresh;
         (self.ended, self.doomed, self.returning, self.pressed) = (None, None, None, false);
         self.queued = 0;
+        (self.in_pieces, self.assembly, self.memory) = (false, Assembly::default(), Memory::default());
         self.queue.clear();
         self.returned.clear();
         self.refused.clear();
@@ -530,5 +686,46 @@ impl Sctp {
                 }
             }
         }
+    }
+}
+
+/// Milliseconds, no fewer than there are.
+fn lifetime(until: Time, now: Time) -> u32 {
+    u32::try_from(until.since(now).as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// When a message's time is over, to the millisecond and modulo 2^32 of them: as much as goes with it through the system. 0: never.
+fn context(until: Time) -> u32 {
+    ((until.as_nanos() / 1_000_000) as u32).max(1)
+}
+
+/// The time that a context stands for.
+fn expiry(context: u32, now: Time) -> Option<Time> {
+    if context == 0 {
+        return None;
+    }
+    let now = now.as_nanos() / 1_000_000;
+    let ahead = i64::from(context.wrapping_sub(now as u32).cast_signed());
+    Some(Time::from_nanos(now.saturating_add_signed(ahead).saturating_mul(1_000_000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_end_of_a_messages_time_survives_the_system() {
+        let day = Duration::from_secs(24 * 3600);
+        let start = Time::from_nanos(0);
+        for now in [start, start + day, start + 49 * day, start + 400 * day] {
+            for ahead in [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(60), 20 * day] {
+                let until = now + ahead + Duration::from_millis(1);
+                assert_eq!(expiry(context(until), now), Some(until));
+                assert_eq!(expiry(context(until), until + day), Some(until), "seen later");
+            }
+        }
+        assert_eq!(expiry(0, start + day), None);
+        assert_eq!(lifetime(start + Duration::from_micros(1_001), start), 2);
     }
 }

@@ -226,6 +226,10 @@ impl Dispatch {
         self.counters.returned_messages += 1;
         let failover = self.config.automatic_failover ^ handed_over.recall(&message, channel);
         let message = UserMessage { bytes: message, channel, failover };
+        if channel.expires.is_some_and(|until| until <= now) {
+            let (handle, id) = (lane.handle.clone(), lane.element.id);
+            return self.tell_failed(&handle, Some(id), message);
+        }
         let tried = Vec::new();
         lane.outbox.give_back(Posted { message, target: Target::Any, tried, refreshed: false });
         if self.timers.deadline(&Timer::Returned(link)).is_none() {

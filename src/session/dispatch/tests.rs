@@ -7,7 +7,7 @@ use crate::wire::{AsapMessage, Dialect};
 use std::net::{IpAddr, Ipv4Addr};
 
 const MS: Duration = Duration::from_millis(1);
-const DATA: UserChannel = UserChannel { ppid: 7, stream: 1, unordered: false };
+const DATA: UserChannel = UserChannel { ppid: 7, stream: 1, unordered: false, expires: None };
 
 fn pool() -> PoolHandle {
     PoolHandle::new(b"pool").unwrap()

@@ -387,6 +387,10 @@ impl Session {
         let Channel::User(channel) = channel else { return };
         self.counters.returned_messages += 1;
         let failover = !self.handed_over.recall(&message, channel);
+        if channel.expires.is_some_and(|until| until <= now) {
+            let element = self.current().map(|element| element.id);
+            return self.tell_failed(element, UserMessage { bytes: message, channel, failover });
+        }
         self.outbox.give_back(UserMessage { bytes: message, channel, failover });
         if self.timers.deadline(&Timer::Returned).is_none() {
             self.timers.set(Timer::Returned, now + self.config.connect_timeout);

@@ -12,7 +12,7 @@ use crate::wire::{AsapMessage, Dialect};
 use std::net::{IpAddr, Ipv4Addr};
 
 const MS: Duration = Duration::from_millis(1);
-const DATA: UserChannel = UserChannel { ppid: 7, stream: 1, unordered: false };
+const DATA: UserChannel = UserChannel { ppid: 7, stream: 1, unordered: false, expires: None };
 const BOTH: Capabilities = Capabilities(3);
 
 fn pool() -> PoolHandle {

@@ -917,11 +917,12 @@ int rsp_close(int sd);
 /**
  * Sends a message on a session.
  *
- * `sd`: a socket. `data`, `dataLength`: the message; up to 16 MiB. SCTP carries no empty messages (RFC 9260
- * 3.3.1): one comes back, as undelivered. `msgFlags`: 0, or MSG_DONTWAIT and
+ * `sd`: a socket. `data`, `dataLength`: the message; up to 16 MiB. Over SCTP, to a peer that is not of this
+ * library, an empty message (RFC 9260 3.3.1) and one longer than the system's send buffer come back, as undelivered. `msgFlags`: 0, or MSG_DONTWAIT and
  * MSG_NOSIGNAL (which is always on). `sessionID`: which session of the descriptor; 0: the one it is
  * connected by. `sctpPPID`: payload protocol identifier in network byte order. `sctpStreamID`: stream.
- * `sctpTimeToLive`: milliseconds after which it need not be sent any more; 0: no limit. `sctpFlags`:
+ * `sctpTimeToLive`: milliseconds after which it need not be sent any more and, if it was not, comes back
+ * as undelivered; 0: no limit. `sctpFlags`:
  * `RSP_UNORDERED`, `RSP_ABORT`, `RSP_EOF` OR-ed; the last two may come without data and end the
  * session. `timeout`: milliseconds to wait for room; 0 or negative: not at all; INT_MAX: as long as it
  * takes.

@@ -623,7 +623,7 @@ fn what_was_not_sent_comes_back_when_the_peer_breaks_off() {
 #[ignore = "needs kernel SCTP and two hosts: make lab"]
 fn a_queue_that_drains_is_writable_and_one_that_does_not_is_congested() {
     let _alone = alone();
-    let limits = Limits { queued_bytes_per_link: 1 << 20, ..Limits::default() };
+    let limits = Limits { queued_bytes_per_link: 1 << 20, user_message_bytes: 1 << 20, ..Limits::default() };
     let (mut here, mut there) = pair_with(How::OneToOne, Protocol::Session, &limits);
     while here.connection.queued() < 900_000 {
         here.connection.send(user(1, 0, false), vec![1; 50_000]);

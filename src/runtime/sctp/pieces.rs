@@ -220,7 +220,7 @@ mod tests {
         let mut memory = Memory::default();
         let message = |n: u8| (Channel::User(user(7, 1)), vec![n]);
         for n in 1..=3 {
-            assert_eq!(memory.next_id(), n.into());
+            assert_eq!(memory.next_id(), u32::from(n));
             memory.on_sent(100, 150);
             memory.keep(message(n));
         }

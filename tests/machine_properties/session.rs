@@ -53,6 +53,7 @@ pub fn user_channel() -> impl Strategy<Value = UserChannel> {
         ppid,
         stream,
         unordered,
+        expires: None,
     })
 }
 

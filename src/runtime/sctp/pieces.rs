@@ -173,8 +173,8 @@ mod tests {
         assert_eq!((first.len(), second.len()), (4, 2));
         let mut assembly = Assembly::default();
         let mut came = Vec::new();
-        for n in 0..4 {
-            came.extend(assembly.take(1, &first[n], long.len()).unwrap());
+        for (n, piece) in first.iter().enumerate() {
+            came.extend(assembly.take(1, piece, long.len()).unwrap());
             if let Some(piece) = second.get(n) {
                 came.extend(assembly.take(2, piece, long.len()).unwrap());
             }

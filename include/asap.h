@@ -344,7 +344,7 @@ struct rsp_info {
     unsigned int ri_registrar_request_timeout;
     /**
      * How long a registrar may take to answer before the request is repeated (T1, T2, T3); default
-     * 500.
+     * 250 for a look-up, 500 for the others.
      */
     unsigned int ri_registrar_response_timeout;
     /** How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3. */

@@ -92,7 +92,7 @@ impl EndpointConfig {
                 ..rfc
             },
             Profile::Lan => EndpointConfig {
-                t1_enrp_request: Duration::from_millis(500),
+                t1_enrp_request: Duration::from_millis(250),
                 t2_registration: Duration::from_millis(500),
                 t3_deregistration: Duration::from_millis(500),
                 t5_serverhunt: Duration::from_millis(250),
@@ -229,6 +229,10 @@ pub struct PathLimits {
     pub heartbeat: Duration,
     /// How long an acknowledgement may be delayed.
     pub sack_delay: Duration,
+    /// How long a TCP link to or of a registrar may have bytes that the peer's host has not acknowledged before it is given up; none: as long
+    /// as the system likes, which is many minutes. After a cut TCP waits for longer and longer before it tries again: a
+    /// new link is up at once.
+    pub tcp_unacknowledged: Option<Duration>,
 }
 
 impl PathLimits {
@@ -248,6 +252,11 @@ impl PathLimits {
             association_max_retrans: association,
             heartbeat: Duration::from_millis(heartbeat),
             sack_delay: Duration::from_millis(sack),
+            tcp_unacknowledged: match profile {
+                Profile::Lan => Some(Duration::from_secs(2)),
+                Profile::Wan => Some(Duration::from_secs(10)),
+                Profile::Rfc => None,
+            },
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct rsp_info {
     /// element; default 10000.
     pub ri_registrar_request_timeout: c_uint,
     /// How long a registrar may take to answer before the request is repeated (T1, T2, T3); default
-    /// 500.
+    /// 250 for a look-up, 500 for the others.
     pub ri_registrar_response_timeout: c_uint,
     /// How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3.
     pub ri_registrar_request_max_trials: c_uint,

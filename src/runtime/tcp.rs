@@ -53,6 +53,8 @@ struct Attempt {
     current: (SocketAddr, Duration),
     until: Option<Time>,
     others: VecDeque<(SocketAddr, Duration)>,
+    /// For each of them, how long the link may go unacknowledged.
+    unacknowledged: Option<Duration>,
 }
 
 /// How the bytes that come are read.
@@ -118,8 +120,9 @@ impl Tcp {
             .map(|address| (SocketAddr::new(*address, to.port), PATIENCE))
             .collect();
         let current = others.pop_front().ok_or(io::ErrorKind::InvalidInput)?;
-        let socket = tcp_socket(current.0)?;
-        let attempt = Attempt { current, until: None, others };
+        let unacknowledged = unacknowledged(to.protocol, limits);
+        let socket = tcp_socket(current.0, unacknowledged)?;
+        let attempt = Attempt { current, until: None, others, unacknowledged };
         let mut tcp = Tcp::new(socket, Stage::Open, to.protocol, limits);
         if let Err(error) = tcp.dial(now, attempt) {
             tcp.doomed = Some(error);
@@ -130,6 +133,7 @@ impl Tcp {
     pub fn accepted(now: Time, socket: Socket, protocol: Protocol, limits: &Limits) -> io::Result<Tcp> {
         // A peer that is gone already shows when the socket is read.
         let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_user_timeout(unacknowledged(protocol, limits));
         let stage = match protocol {
             Protocol::Session => Stage::Detecting(now + PREAMBLE_WAIT),
             Protocol::Asap | Protocol::Enrp | Protocol::Plain => Stage::Fresh,
@@ -304,7 +308,8 @@ impl Tcp {
     /// Makes the socket for the next address; `why` when there is none.
     fn next(&mut self, attempt: &mut Attempt, why: LinkFailure) -> Result<(), LinkFailure> {
         attempt.current = attempt.others.pop_front().ok_or(why)?;
-        let socket = tcp_socket(attempt.current.0).map_err(|error| failure(&error))?;
+        let socket =
+            tcp_socket(attempt.current.0, attempt.unacknowledged).map_err(|error| failure(&error))?;
         let old = std::mem::replace(&mut self.socket, socket);
         // The one the owner waits on is the first one since the last progress.
         self.retired.get_or_insert(old);
@@ -335,8 +340,8 @@ impl Tcp {
                 }
             },
         };
-        let mut attempt =
-            Attempt { current: attempt.current, until: None, others: std::mem::take(&mut attempt.others) };
+        let others = std::mem::take(&mut attempt.others);
+        let mut attempt = Attempt { until: None, others, ..*attempt };
         self.next(&mut attempt, why)?;
         self.dial(now, attempt)?;
         Ok(false)
@@ -641,9 +646,18 @@ impl Tcp {
     }
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+/// How long a link may go unacknowledged. The user's data may wait for as long as its reader likes.
+fn unacknowledged(protocol: Protocol, limits: &Limits) -> Option<Duration> {
+    match protocol {
+        Protocol::Asap | Protocol::Enrp => limits.path.tcp_unacknowledged,
+        Protocol::Session | Protocol::Plain => None,
+    }
+}
+
+fn tcp_socket(address: SocketAddr, unacknowledged: Option<Duration>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(unacknowledged)?;
     Ok(socket)
 }
 
@@ -659,6 +673,27 @@ mod tests {
     use super::*;
     use crate::runtime::now;
     use std::net::{IpAddr, Ipv4Addr};
+
+    #[test]
+    fn only_links_of_registrars_are_given_up_when_unacknowledged() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let limits = Limits::default();
+        for (protocol, bound) in [
+            (Protocol::Asap, limits.path.tcp_unacknowledged),
+            (Protocol::Enrp, limits.path.tcp_unacknowledged),
+            (Protocol::Session, None),
+            (Protocol::Plain, None),
+        ] {
+            let to =
+                Destination { kind: LinkKind::Tcp, protocol, port: at.port(), addresses: at.ip().into() };
+            let connecting = Tcp::connect(Time::ZERO, &to, &limits).unwrap();
+            assert_eq!(connecting.socket.tcp_user_timeout().unwrap(), bound, "{protocol:?}");
+            let (socket, _) = listener.accept().unwrap();
+            let accepted = Tcp::accepted(Time::ZERO, socket.into(), protocol, &limits).unwrap();
+            assert_eq!(accepted.socket.tcp_user_timeout().unwrap(), bound, "{protocol:?}");
+        }
+    }
 
     #[test]
     fn connecting_to_oneself_is_refused() {

@@ -19,9 +19,14 @@ struct Rig {
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
+/// Round numbers, whatever the profiles say.
+fn config() -> EndpointConfig {
+    EndpointConfig { t1_enrp_request: MS(500), ..EndpointConfig::new(Profile::Lan) }
+}
+
 impl Rig {
     fn new() -> Rig {
-        Rig::with(EndpointConfig::new(Profile::Lan), Limits::default())
+        Rig::with(config(), Limits::default())
     }
 
     fn with(config: EndpointConfig, limits: Limits) -> Rig {

@@ -256,7 +256,7 @@ fn a_request_behind_an_abandoned_question_is_asked_itself() {
 #[test]
 fn more_requests_than_the_limit_fail_at_once() {
     let limits = Limits { pending_requests: 2, ..Limits::default() };
-    let mut rig = Rig::with(EndpointConfig::new(Profile::Lan), limits);
+    let mut rig = Rig::with(config(), limits);
     rig.resolve("pool", 0);
     rig.resolve("pool", 0);
     rig.drain();
@@ -340,7 +340,7 @@ fn a_pool_that_is_gone_leaves_the_cache_and_other_refusals_leave_it_alone() {
 #[test]
 fn the_cache_keeps_the_entries_used_last() {
     let limits = Limits { cache_entries: 2, ..Limits::default() };
-    let mut rig = Rig::with(EndpointConfig::new(Profile::Lan), limits);
+    let mut rig = Rig::with(config(), limits);
     rig.know(&[1]);
     for (n, handle) in ["a", "b", "c"].into_iter().enumerate() {
         rig.resolve(handle, 0);
@@ -395,7 +395,7 @@ fn a_business_card_has_an_unknown_pool_resolved_once_and_says_nothing_about_it_i
 #[test]
 fn business_cards_leave_room_for_those_who_ask_themselves() {
     let limits = Limits { pending_requests: 10, ..Limits::default() };
-    let mut rig = Rig::with(EndpointConfig::new(Profile::Lan), limits);
+    let mut rig = Rig::with(config(), limits);
     for n in 0..100 {
         rig.endpoint.on_card(rig.now, &pool(&format!("pool {n}")));
     }

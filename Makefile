@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim endurance registrars soak lab header examples docs clean help
+.PHONY: all demo test lint sim model endurance registrars soak lab header examples docs clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -34,7 +34,10 @@ endurance: examples ## 10^6 requests of a C client while its servers are killed 
 registrars: ## registrars killed and stopped, 1,000 elements; a table of 100,000 (some minutes)
 	RUST_LOG=error $(CARGO) test --release --package asap-registrar --test cluster -- --ignored --nocapture --test-threads=1 --skip lab_
 
-soak: endurance registrars sim ## what takes too long for CI
+model: ## the takeover arbitration in larger scopes than CI's
+	MODEL_SCOPE=large $(CARGO) test --release --test model -- --nocapture
+
+soak: endurance registrars sim model ## what takes too long for CI
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all

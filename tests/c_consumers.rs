@@ -489,7 +489,6 @@ fn settled(process: &mut Program, elements: u32) -> u64 {
 }
 
 #[test]
-#[ignore = "until registrars take over from each other"]
 fn a_cluster_without_daemons_goes_on_without_one_of_its_processes() {
     let path = Programs::new(GCC);
     let path = path.path("cluster");

@@ -341,6 +341,11 @@ impl Handlespace {
         self.owners.ids()
     }
 
+    /// The elements of `owner`, in order of (handle, identifier).
+    pub fn of_owner(&self, owner: ServerId) -> impl Iterator<Item = (PoolHandle, PeId)> {
+        self.owners.elements(owner, None).map(|(handle, id)| (handle.clone(), id))
+    }
+
     /// Marks every element of `owner` (RFC 5353 3.6.3); inserting or rehoming an element clears its mark.
     pub fn mark(&mut self, owner: ServerId) {
         self.owners.start_sweep(owner);

@@ -232,4 +232,6 @@ counters! {
     links_refused, enrp_messages, updates_told, updates_heard, updates_stale, updates_refused,
     elements_lost, suspicions, accusations, audits, swept, table_pages_sent, tables_refused,
     table_entries, mentors_lost, collisions, doubts,
+    takeovers_begun, takeovers_yielded, takeovers_averted, takeovers_completed, elements_adopted,
+    adoptions_acknowledged, elements_reclaimed,
 }

@@ -56,6 +56,16 @@ impl Journal {
             }
             Event::DoubtEnded => log::info!("no doubt any more"),
             Event::PeerSuspected { server } => log::warn!("registrar {server}: silent"),
+            Event::TakeoverBegun { target } => log::warn!("registrar {target}: about to take it over"),
+            Event::TakeoverYielded { target, to } => {
+                log::info!("registrar {target}: registrar {to} takes it over");
+            }
+            Event::TakeoverAverted { target } => {
+                log::info!("registrar {target}: heard again, not taken over")
+            }
+            Event::TakenOver { target, by, elements } => {
+                log::warn!("registrar {target}: taken over by registrar {by}, with {elements} elements");
+            }
             Event::PeerUp { server } => log::info!("registrar {server}: connected"),
             Event::PeerDown { to, why } => {
                 let address = to.addresses.as_slice().first().map(|ip| SocketAddr::new(*ip, to.port));

@@ -12,7 +12,7 @@ use super::clients::{Client, counted_address};
 use super::{ElementKey, Registrar, Removal};
 use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::timer::Timers;
-use crate::types::{Addresses, Time, TransportAddress};
+use crate::types::{Addresses, ServerId, Time, TransportAddress};
 use crate::wire::{AsapMessage, Dialect, KeepAlive};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,6 +23,12 @@ use std::time::Duration;
 const LOST_LINK_TIMEOUT: Duration = Duration::from_millis(900);
 /// One that cannot be probed, having no ASAP transport, has this long to register again.
 const LOST_LINK_GRACE: Duration = Duration::from_millis(500);
+/// An adopted element that cannot be asked, having no ASAP transport, has at least this long to register again.
+const ADOPTION_GRACE: Duration = Duration::from_secs(10);
+/// One that can be, to acknowledge: it has just lost its home, as many others have.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(1);
+/// When there is no room for another link, an adopted element is asked later.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// A deadline noticed so much too late says that this registrar slept, not that the element did.
 const LATE: Duration = Duration::from_millis(100);
 /// As many keep-alives may go in one burst as the highest rate allows in this time.
@@ -37,6 +43,11 @@ pub(super) struct Liveness {
     deadlines: Timers<ElementKey>,
     /// Those whose deadline was put off because this registrar was late itself.
     put_off: BTreeSet<ElementKey>,
+    /// Elements taken over that have neither acknowledged nor registered here yet, and from which registrar. They are
+    /// asked with the H bit.
+    adopted: BTreeMap<ElementKey, ServerId>,
+    /// When the last of them is to be asked.
+    adopted_until: Time,
     pace: Pace,
     /// The links opened to ASAP transports.
     probes: BTreeMap<Endpoint, Probe>,
@@ -72,6 +83,8 @@ impl Liveness {
             due: Timers::default(),
             deadlines: Timers::default(),
             put_off: BTreeSet::new(),
+            adopted: BTreeMap::new(),
+            adopted_until: Time::ZERO,
             pace: Pace::new(keep_alives_per_second),
             probes: BTreeMap::new(),
             by_link: BTreeMap::new(),
@@ -83,6 +96,12 @@ impl Liveness {
     pub(super) fn next_timeout(&self) -> Option<Time> {
         let keep_alive = self.due.next().map(|at| at.max(self.pace.opens()));
         [keep_alive, self.deadlines.next()].into_iter().flatten().min()
+    }
+
+    /// The elements taken over from this registrar that have not been heard yet.
+    pub(super) fn adopted_from(&self, server: ServerId) -> Vec<ElementKey> {
+        let from = self.adopted.iter().filter(|(_, from)| **from == server);
+        from.map(|(key, _)| key.clone()).collect()
     }
 
     /// The link through which an element is asked that has lost its own, if it is up.
@@ -124,12 +143,29 @@ impl Registrar {
         self.schedule_keep_alive(now, key);
     }
 
+    /// The element was taken over from this registrar. It is asked in its turn: all of them together at the highest rate,
+    /// in between the others. If it cannot be asked it has to register.
+    pub(super) fn await_adopted(&mut self, now: Time, key: ElementKey, from: ServerId, can_be_asked: bool) {
+        self.forget_liveness(&key);
+        let liveness = &mut self.liveness;
+        liveness.adopted.insert(key.clone(), from);
+        if can_be_asked {
+            let turn = liveness.adopted_until.max(now);
+            liveness.adopted_until = turn + liveness.pace.share;
+            liveness.due.set(key, turn);
+        } else {
+            let grace = ADOPTION_GRACE.max(self.config.keep_alive_timeout * 4);
+            liveness.deadlines.set(key, now + grace);
+        }
+    }
+
     /// The element is gone, or begins anew.
     pub(super) fn forget_liveness(&mut self, key: &ElementKey) {
         self.liveness.due.cancel(key);
         self.liveness.deadlines.cancel(key);
         self.liveness.put_off.remove(key);
         self.doubt.forget(key);
+        self.liveness.adopted.remove(key);
         self.liveness.reporters.remove(key);
         if let Some(link) = self.liveness.leave_probe(key) {
             self.close_unused(link);
@@ -165,40 +201,43 @@ impl Registrar {
             self.send_keep_alive(link, key);
         } else if let Some((endpoint, to)) = entry.element.asap_transport.as_ref().and_then(destination) {
             // Asked when the link is up.
-            self.open_probe(key, endpoint, to);
+            if !self.open_probe(key, endpoint, to) && self.liveness.adopted.contains_key(key) {
+                // It has not been asked, so its silence says nothing.
+                self.liveness.deadlines.cancel(key);
+                self.liveness.due.set(key.clone(), now + NO_ROOM_PAUSE);
+            }
         }
     }
 
-    fn open_probe(&mut self, key: &ElementKey, endpoint: Endpoint, to: Destination) {
+    /// False if there is no room for another link.
+    fn open_probe(&mut self, key: &ElementKey, endpoint: Endpoint, to: Destination) -> bool {
         if !self.liveness.probes.contains_key(&endpoint) {
             let link = self.next_link();
             if !self.clients.open(link) {
-                return;
+                return false;
             }
             let probe = Probe { link, up: false, elements: BTreeSet::new() };
             self.liveness.probes.insert(endpoint.clone(), probe);
             self.liveness.by_link.insert(link, endpoint.clone());
             self.out.effects.push_back(Effect::Connect { link, to });
         }
-        let Some(probe) = self.liveness.probes.get_mut(&endpoint) else { return };
+        let Some(probe) = self.liveness.probes.get_mut(&endpoint) else { return false };
         probe.elements.insert(key.clone());
         let link = probe.up.then_some(probe.link);
         self.liveness.by_element.insert(key.clone(), endpoint);
         if let Some(link) = link {
             self.send_keep_alive(link, key);
         }
+        true
     }
 
     fn send_keep_alive(&mut self, link: LinkId, key: &ElementKey) {
         let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
-        // H = 0: the element is ours already (RFC 5352 3.5). The RFC's message does not name the element; ours do to
+        // H is set while the element may not know that this is its home (RFC 5353 3.5.2). The RFC's message does not name the element; ours do to
         // ours, where one endpoint may have several in a pool.
         let element = entry.element.capabilities.map(|_| key.1);
-        let server = Some(self.id);
-        self.send(
-            link,
-            &AsapMessage::KeepAlive(KeepAlive { home: false, server, handle: key.0.clone(), element }),
-        );
+        let (server, home) = (Some(self.id), self.liveness.adopted.contains_key(key));
+        self.send(link, &AsapMessage::KeepAlive(KeepAlive { home, server, handle: key.0.clone(), element }));
         self.out.counters.keep_alives_sent += 1;
     }
 
@@ -212,7 +251,11 @@ impl Registrar {
             self.out.counters.keep_alive_acks += 1;
             self.liveness.put_off.remove(&key);
             self.doubt.forget(&key);
-            self.schedule_keep_alive(now, key);
+            if self.liveness.adopted.contains_key(&key) {
+                self.on_adoption_acknowledged(now, link, &key);
+            } else {
+                self.schedule_keep_alive(now, key);
+            }
         }
     }
 
@@ -340,7 +383,11 @@ impl Registrar {
             && let Some(key) = self.liveness.due.pop_due(now)
         {
             self.liveness.pace.count(now);
-            self.ask(now, &key, self.config.keep_alive_timeout);
+            let patience = match self.liveness.adopted.contains_key(&key) {
+                true => ADOPTION_PATIENCE.max(self.config.keep_alive_timeout * 2),
+                false => self.config.keep_alive_timeout,
+            };
+            self.ask(now, &key, patience);
         }
     }
 }

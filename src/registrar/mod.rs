@@ -13,7 +13,8 @@
 //! * `audit`: whether what is held of a peer's elements is what it has (RFC 5353 3.6);
 //! * `doubt`: a registrar that has reason to think that it is itself in trouble;
 //! * `updates`: changes of elements told among registrars, and which of two claims holds (RFC 5353 3.3);
-//! * `takeover`: what becomes of the elements of a registrar that is silent (RFC 5353 3.5).
+//! * `contests`: who takes over a registrar that is silent (RFC 5353 3.5.1);
+//! * `takeover`: what becomes of its elements (3.5.2).
 //!
 //! This file holds what they share: the links' inputs in, effects and events out, and the one way in which an element
 //! is taken out.
@@ -21,6 +22,7 @@
 mod announce;
 mod audit;
 mod clients;
+pub mod contests;
 mod doubt;
 mod links;
 mod liveness;
@@ -45,6 +47,7 @@ use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportA
 use crate::wire::{self, AsapMessage, Decoded, Dialect, Registration, Rejected};
 use announce::Announcer;
 use clients::Clients;
+use contests::Contests;
 use doubt::Doubt;
 use links::Links;
 use liveness::Liveness;
@@ -136,6 +139,32 @@ pub enum Event {
     Doubting,
     /// It has heard a peer again, or the while is over.
     DoubtEnded,
+    /// This registrar asks the others to let it take one over that is silent.
+    TakeoverBegun {
+        /// The silent one.
+        target: ServerId,
+    },
+    /// It leaves that to another registrar.
+    TakeoverYielded {
+        /// The silent one.
+        target: ServerId,
+        /// To whom.
+        to: ServerId,
+    },
+    /// The silent one has been heard after all.
+    TakeoverAverted {
+        /// That one.
+        target: ServerId,
+    },
+    /// A registrar was taken over.
+    TakenOver {
+        /// Which; this registrar itself if others took it for dead.
+        target: ServerId,
+        /// The one that did it; this registrar, or another.
+        by: ServerId,
+        /// How many elements have another home for it.
+        elements: usize,
+    },
     /// A registrar has been silent too long, or its last link is lost: it is asked for a sign of life.
     PeerSuspected {
         /// Its identifier.
@@ -201,6 +230,20 @@ pub struct Counters {
     pub suspicions: u64,
     /// Among them those that did not answer.
     pub accusations: u64,
+    /// Takeovers this registrar asked for.
+    pub takeovers_begun: u64,
+    /// Those it left to another registrar.
+    pub takeovers_yielded: u64,
+    /// Those that came to nothing because the target was heard.
+    pub takeovers_averted: u64,
+    /// Those it won.
+    pub takeovers_completed: u64,
+    /// Elements taken over from other registrars.
+    pub elements_adopted: u64,
+    /// Among them those that acknowledged it.
+    pub adoptions_acknowledged: u64,
+    /// Elements another home gave up while they had a link to this registrar.
+    pub elements_reclaimed: u64,
 }
 
 /// Who and where a registrar is, and whom it knows from the start.
@@ -242,6 +285,7 @@ pub struct Registrar {
     doubt: Doubt,
     /// Whether it announces itself.
     announce_on: bool,
+    contests: Contests,
     timers: Timers<Wake>,
     rng: Rng,
     out: Outbox,
@@ -255,6 +299,9 @@ impl Registrar {
     /// A registrar with an empty handlespace.
     pub fn new(config: RegistrarConfig, limits: Limits, seed: u64, setup: Setup) -> Registrar {
         let Setup { id, asap, enrp, announce, peers } = setup;
+        // Whoever is waited for is asked again, several times; with no time between there would be no end to it.
+        let max_time_no_response = config.max_time_no_response.max(Duration::from_millis(10));
+        let config = RegistrarConfig { max_time_no_response, ..config };
         let mut timers = Timers::default();
         let startup = Startup::new(peers.is_empty() && !announce);
         if !startup.is_over() {
@@ -283,6 +330,7 @@ impl Registrar {
             tables: Tables::default(),
             doubt: Doubt::default(),
             announce_on: announce,
+            contests: Contests::new(id),
             timers,
             rng: Rng::new(seed),
             out: Outbox::default(),
@@ -333,6 +381,7 @@ impl Registrar {
         self.liveness = Liveness::new(self.config.keep_alives_per_second);
         self.subscriptions = Subscriptions::default();
         self.peers.clear();
+        self.contests = Contests::new(self.id);
     }
 }
 
@@ -510,6 +559,7 @@ impl Registrar {
                 Wake::Heartbeat => self.on_heartbeat(now),
                 Wake::ConnectPeer(target) => self.connect_peer(now, target),
                 Wake::Peer(server) => self.on_peer_timeout(now, server),
+                Wake::Contest(target) => self.on_contest_timeout(now, target),
             }
         }
         self.on_liveness_timeout(now);
@@ -611,6 +661,8 @@ enum Wake {
     ConnectPeer(u32),
     /// A peer is silent, or has not answered.
     Peer(ServerId),
+    /// A takeover of this registrar is under way.
+    Contest(ServerId),
 }
 
 /// What is to be done and told, until it is asked for.

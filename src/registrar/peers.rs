@@ -418,12 +418,10 @@ impl Registrar {
         }
         match state {
             PeerState::Alive => {}
-            PeerState::Named => self.watch_peer(now, from),
-            PeerState::Suspected | PeerState::TakenOver => {
-                self.watch_peer(now, from);
-                self.on_target_alive(now, from);
-            }
+            PeerState::Named | PeerState::Suspected | PeerState::TakenOver => self.watch_peer(now, from),
         }
+        // Also of one that was alive for this registrar all along: another may doubt it.
+        self.on_target_alive(now, from);
         true
     }
 
@@ -543,6 +541,7 @@ impl Registrar {
         let mut drawn = std::iter::repeat_with(|| ServerId::new(self.rng.next_u64() as u32)).flatten();
         let Some(to) = drawn.find(is_free) else { return };
         self.id = to;
+        self.contests.rename(to);
         self.out.counters.collisions += 1;
         self.out.events.push_back(Event::Renamed { from, to });
         let (owned, _) = self.handlespace.page(None, Some(from), usize::MAX, |_, _, _| 0);
@@ -658,6 +657,7 @@ impl Registrar {
         self.out.counters.suspicions += 1;
         self.out.events.push_back(Event::PeerSuspected { server });
         self.watch_peer(now, server);
+        self.on_peer_gone(now, server);
         match self.link_to(server) {
             Some(link) => self.send_presence(link, true),
             None => self.reconnect(now, server),

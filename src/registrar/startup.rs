@@ -109,7 +109,7 @@ impl Registrar {
     fn ask_for_list(&mut self, now: Time, mentor: ServerId) {
         let Some(link) = self.link_to(mentor) else {
             self.startup.unhelpful.insert(mentor);
-            self.timers.set(Wake::Startup, now);
+            self.timers.set(Wake::Startup, now + self.config.max_time_no_response);
             return;
         };
         self.startup.stage = Stage::Listing { mentor, link };

@@ -1,29 +1,237 @@
-//! Taking over the elements of a registrar that is silent (RFC 5353 3.5): arbitration among those who noticed, and the
-//! adoption of its elements.
+//! Taking over the elements of a registrar that is silent (RFC 5353 3.5): what `contests` decides is carried out here,
+//! and the target's elements are adopted.
+//!
+//! Adoption: the elements' home changes at once, here and at every peer, and users notice nothing. Then each element
+//! is asked by an ASAP_ENDPOINT_KEEP_ALIVE with the H bit, in turn (`liveness`). Its acknowledgement makes it an element
+//! like any other, and only then it gets a version of its own: had it one before, an update to each peer would be needed at
+//! once. An element that has registered elsewhere meanwhile is that registrar's, by its version.
+//!
+//! A registrar that lives and hears that it was taken over has been silent for longer than anybody would wait. It accepts:
+//! its elements are being asked by the other one, and two that claim them would only confuse them. It keeps those
+//! nobody but itself can ask, and what the new home cannot reach comes back to it (`reclaim`).
 //!
 //! Does not decide who is silent: `peers` does.
 
-#![allow(dead_code)]
-
-use super::Registrar;
+use super::contests::{Contests, Live, Output, Say, Voter, Wait};
+use super::peers::{Peer, PeerState};
+use super::{ElementKey, Event, Registrar, Wake};
+use crate::handlespace::Registrant;
+use crate::machine::LinkId;
 use crate::types::{ServerId, Time};
+use crate::wire::EnrpMessage;
+use std::time::Duration;
 
+/// How long a completed takeover is remembered: longer than the slowest peer may need to miss the target.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// Arbitration.
 impl Registrar {
     /// A peer has been silent too long and did not answer when asked: its elements are to be taken over.
-    pub(super) fn begin_takeover(&mut self, _now: Time, _target: ServerId) {}
+    pub(super) fn begin_takeover(&mut self, now: Time, target: ServerId) {
+        self.contest(now, |contests, live, out| contests.begin(target, live, out));
+    }
 
     /// Something was heard of a peer itself: who is about to take it over gives up.
-    pub(super) fn on_target_alive(&mut self, _now: Time, _target: ServerId) {}
+    pub(super) fn on_target_alive(&mut self, now: Time, target: ServerId) {
+        self.contest(now, |contests, live, out| contests.on_alive(target, live, out));
+    }
 
-    /// A peer is gone from the list of peers: nobody waits for its acknowledgement any more.
-    pub(super) fn on_peer_gone(&mut self, _now: Time, _server: ServerId) {}
+    /// A peer is not alive any more, for all that is known, or off the list: nobody waits for its acknowledgement, and
+    /// what it was told it has to be told again when it is back.
+    pub(super) fn on_peer_gone(&mut self, now: Time, _server: ServerId) {
+        self.contest(now, |contests, live, out| contests.review(live, out));
+    }
 
-    /// After a start: elements that belonged to this registrar before.
-    pub(super) fn adopt_own(&mut self, _now: Time) {}
+    pub(super) fn on_init_takeover(&mut self, now: Time, from: ServerId, target: ServerId) {
+        self.contest(now, |contests, live, out| contests.on_init(from, target, live, out));
+    }
 
-    pub(super) fn on_init_takeover(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
+    pub(super) fn on_init_takeover_ack(&mut self, now: Time, from: ServerId, target: ServerId) {
+        self.contest(now, |contests, live, out| contests.on_ack(from, target, live, out));
+    }
 
-    pub(super) fn on_init_takeover_ack(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
+    pub(super) fn on_takeover_server(&mut self, now: Time, from: ServerId, target: ServerId) {
+        if target == self.id {
+            self.on_taken_over(from);
+        } else {
+            self.contest(now, |contests, live, out| contests.on_takeover(from, target, live, out));
+        }
+    }
 
-    pub(super) fn on_takeover_server(&mut self, _now: Time, _from: ServerId, _target: ServerId) {}
+    pub(super) fn on_contest_timeout(&mut self, now: Time, target: ServerId) {
+        self.contest(now, |contests, live, out| contests.on_timeout(target, live, out));
+    }
+
+    fn contest(&mut self, now: Time, act: impl FnOnce(&mut Contests, &Live, &mut Vec<Output>)) {
+        let voter = |peer: &Peer| match peer.state {
+            PeerState::Alive if peer.ours => Some((peer.server, Voter::Ours)),
+            PeerState::Alive => Some((peer.server, Voter::Foreign)),
+            PeerState::Suspected => Some((peer.server, Voter::Unheard)),
+            PeerState::Named | PeerState::TakenOver => None,
+        };
+        let (live, mut out) = (self.peers.list().filter_map(voter).collect(), Vec::new());
+        act(&mut self.contests, &live, &mut out);
+        for output in out {
+            self.carry_out(now, output);
+        }
+    }
+
+    fn carry_out(&mut self, now: Time, output: Output) {
+        match output {
+            Output::Send { to, say, target } => {
+                let (header, target) = (self.header_for(Some(to)), Some(target));
+                let message = match say {
+                    Say::Init => EnrpMessage::InitTakeover { header, target },
+                    Say::Ack => EnrpMessage::InitTakeoverAck { header, target },
+                    Say::Takeover => EnrpMessage::TakeoverServer { header, target },
+                };
+                // Without a link it is said again: to who is silent because of it, or when it is back.
+                self.send_to(to, message);
+            }
+            Output::Probe(target) => {
+                if let Some(link) = self.link_to(target) {
+                    self.send_presence(link, true);
+                }
+            }
+            Output::ShowLife => self.tell_presence(false),
+            Output::Wake(target, wait) => {
+                let wait = match wait {
+                    Wait::Rounds(rounds) => self.config.max_time_no_response.saturating_mul(rounds),
+                    Wait::Memory => MEMORY,
+                };
+                self.timers.set(Wake::Contest(target), now + wait);
+            }
+            Output::NoWake(target) => _ = self.timers.cancel(&Wake::Contest(target)),
+            Output::Begun(target) => {
+                self.out.counters.takeovers_begun += 1;
+                self.out.events.push_back(Event::TakeoverBegun { target });
+            }
+            Output::Yielded { target, to } => {
+                self.out.counters.takeovers_yielded += 1;
+                self.out.events.push_back(Event::TakeoverYielded { target, to });
+                // RFC 5353 3.5.1: it is not watched any more.
+                self.stop_watching(target);
+            }
+            Output::Averted(target) => {
+                self.out.counters.takeovers_averted += 1;
+                self.out.events.push_back(Event::TakeoverAverted { target });
+            }
+            Output::Adopt(target) => self.adopt(now, target),
+            Output::Follow { target, home } => self.follow(now, target, home),
+            Output::Concede { target, home } => {
+                for key in self.liveness.adopted_from(target) {
+                    self.forget_liveness(&key);
+                    self.handlespace.rehome(&key.0, key.1, home);
+                    self.out.counters.elements_lost += 1;
+                }
+            }
+        }
+    }
+
+    /// Another registrar has taken the target over (RFC 5353 3.5.2).
+    fn follow(&mut self, now: Time, target: ServerId, home: ServerId) {
+        let keys: Vec<ElementKey> = self.handlespace.of_owner(target).collect();
+        for key in &keys {
+            self.handlespace.rehome(&key.0, key.1, home);
+        }
+        self.out.events.push_back(Event::TakenOver { target, by: home, elements: keys.len() });
+        self.strike_off(now, target);
+    }
+
+    /// RFC 5353 3.5.2: the target leaves the list of peers, unless it is heard here: then it would be back at once.
+    fn strike_off(&mut self, now: Time, target: ServerId) {
+        if !self.live_peers().contains(&target) {
+            self.forget_peer(now, target);
+        }
+    }
+}
+
+/// Adoption.
+impl Registrar {
+    fn adopt(&mut self, now: Time, target: ServerId) {
+        let elements = self.adopt_elements(now, target);
+        self.out.counters.takeovers_completed += 1;
+        self.out.events.push_back(Event::TakenOver { target, by: self.id, elements });
+        self.strike_off(now, target);
+    }
+
+    fn adopt_elements(&mut self, now: Time, from: ServerId) -> usize {
+        let keys: Vec<ElementKey> = self.handlespace.of_owner(from).collect();
+        let elements = keys.len();
+        self.out.counters.elements_adopted += u64::try_from(elements).unwrap_or(u64::MAX);
+        for key in keys {
+            self.handlespace.rehome(&key.0, key.1, self.id);
+            let Some(entry) = self.handlespace.entry(&key.0, key.1) else { continue };
+            // How much of its life is over only its home knew.
+            let expires = entry.element.life.duration().map(|life| now + life);
+            let registered = self.is_registered_here(entry);
+            let can_be_asked = entry.element.asap_transport.is_some();
+            self.handlespace.note(&key.0, key.1, |note| *note.expires = expires);
+            if registered {
+                // It came here once and was lost to the target since; its link is still up.
+                self.watch(now, key.clone());
+                self.tell_changed(&key);
+            } else {
+                self.await_adopted(now, key, from, can_be_asked);
+            }
+        }
+        elements
+    }
+
+    /// After a start: elements that belonged to this registrar before are asked whether they still do.
+    pub(super) fn adopt_own(&mut self, now: Time) {
+        self.adopt_elements(now, self.id);
+    }
+
+    /// An adopted element has acknowledged on a link opened to it: it is an element like any other from now on, as if it
+    /// had registered on this link.
+    pub(super) fn on_adoption_acknowledged(&mut self, now: Time, link: LinkId, key: &ElementKey) {
+        let Some(client) = self.clients.find_mut(link) else { return };
+        client.elements.insert(key.clone());
+        let registrant = Registrant {
+            link: Some(link),
+            identity: client.identity.clone(),
+            addresses: client.addresses.clone(),
+        };
+        self.handlespace.note(&key.0, key.1, |note| *note.registrant = Some(registrant));
+        self.out.counters.adoptions_acknowledged += 1;
+        self.watch(now, key.clone());
+        self.tell_changed(key);
+    }
+
+    /// This registrar itself was taken over, yet it lives.
+    fn on_taken_over(&mut self, by: ServerId) {
+        let keys: Vec<ElementKey> = self.handlespace.of_owner(self.id).collect();
+        let mut elements = 0;
+        for key in keys {
+            let Some(entry) = self.handlespace.entry(&key.0, key.1) else { continue };
+            if self.is_registered_here(entry) && entry.element.asap_transport.is_none() {
+                self.tell_changed(&key);
+                continue;
+            }
+            self.forget_liveness(&key);
+            self.handlespace.rehome(&key.0, key.1, by);
+            elements += 1;
+        }
+        self.out.counters.elements_lost += u64::try_from(elements).unwrap_or(u64::MAX);
+        self.out.events.push_back(Event::TakenOver { target: self.id, by, elements });
+        self.tell_presence(false);
+    }
+
+    /// Its home gives an element up that has a link here on which it once registered. Says whether it is taken back: if
+    /// it is dead, a keep-alive on that link shows it soon.
+    pub(super) fn reclaim(&mut self, now: Time, key: &ElementKey) -> bool {
+        let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return false };
+        let has_link = entry.registrant.as_ref().is_some_and(|registrant| registrant.link.is_some());
+        if !has_link || entry.element.home == Some(self.id) {
+            return false;
+        }
+        let expires = entry.element.life.duration().map(|life| now + life);
+        self.handlespace.rehome(&key.0, key.1, self.id);
+        self.handlespace.note(&key.0, key.1, |note| *note.expires = expires);
+        self.out.counters.elements_reclaimed += 1;
+        self.watch(now, key.clone());
+        self.tell_changed(key);
+        true
+    }
 }

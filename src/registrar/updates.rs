@@ -114,8 +114,11 @@ impl Registrar {
             Some(version) => version > entry.version || version == entry.version && from_home,
             None => from_home,
         };
+        let key: ElementKey = (handle.clone(), told.element.id);
         if newer {
-            self.take_out(now, &(handle.clone(), told.element.id));
+            if !self.reclaim(now, &key) {
+                self.take_out(now, &key);
+            }
         } else {
             self.out.counters.updates_stale += 1;
         }

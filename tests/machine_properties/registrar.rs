@@ -117,6 +117,10 @@ fn follow(events: Vec<Event>, present: &mut BTreeSet<(PoolHandle, PeId)>) {
             | Event::PeerAudited { .. }
             | Event::Serving { .. }
             | Event::Renamed { .. }
+            | Event::TakeoverBegun { .. }
+            | Event::TakeoverYielded { .. }
+            | Event::TakeoverAverted { .. }
+            | Event::TakenOver { .. }
             | Event::PeerDown { .. } => {}
         }
     }

@@ -8,6 +8,7 @@ mod peers;
 mod registration;
 mod resolution;
 mod startup;
+mod takeover;
 mod updates;
 
 use super::*;

@@ -637,7 +637,6 @@ fn registrars_are_seen_to_agree() {
 }
 
 #[test]
-#[ignore = "until registrars take over from each other"]
 fn a_killed_registrar_is_not_missed() {
     kills(Cluster::start(3), 6, 10, 2);
 }

@@ -1,0 +1,157 @@
+//! Taking over, seen from one registrar (RFC 5353 3.5). The arbitration by itself is in `tests/model`.
+
+use super::*;
+use crate::wire::{EnrpHeader, Introduction, UpdateAction, Versioned};
+
+fn peer() -> ServerId {
+    server_id(0xbbbb)
+}
+
+fn header() -> EnrpHeader {
+    EnrpHeader { sender: Some(peer()), receiver: None }
+}
+
+fn send(world: &mut World, link: LinkId, message: &EnrpMessage) {
+    let bytes = message.encode(Dialect::Rfc).unwrap();
+    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+}
+
+/// A link from a peer of ours that has said so.
+fn peer_of_ours(world: &mut World) -> LinkId {
+    let link = world.incoming(Protocol::Enrp);
+    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    let introduction = Introduction {
+        capabilities: Capabilities::default(),
+        heartbeat: ms(200),
+        incarnation: 1,
+        digest: None,
+        registrars: 0,
+    };
+    let presence = EnrpMessage::Presence {
+        reply_required: false,
+        header: header(),
+        checksum: None,
+        introduction: Some(introduction),
+        server: None,
+    };
+    send(world, link, &presence);
+    link
+}
+
+fn update(action: UpdateAction, id: u32, version: u64) -> EnrpMessage {
+    let element = PoolElement { home: Some(peer()), ..element(id, "10.0.0.1") };
+    let element = Versioned { element: ours(element), version: Some(version) };
+    EnrpMessage::HandleUpdate {
+        takeover_suggested: false,
+        header: header(),
+        action,
+        handle: handle("pool"),
+        element,
+    }
+}
+
+/// Registrar with a peer that owns so many elements and then dies; when it died.
+fn bereaved(elements: u32) -> (World, Time) {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    for id in 1..=elements {
+        send(&mut world, link, &update(UpdateAction::AddPe, id, u64::from(id)));
+    }
+    world.done();
+    world.events();
+    let died = world.now;
+    world.down(link);
+    (world, died)
+}
+
+fn pass_until_taken_over(world: &mut World) -> Time {
+    for _ in 0..10_000 {
+        if world.registrar.counters().takeovers_completed == 1 {
+            return world.now;
+        }
+        world.pass(ms(1));
+    }
+    panic!("not taken over");
+}
+
+#[test]
+fn elements_of_a_dead_registrar_are_adopted_in_time_and_asked_with_the_h_bit() {
+    let (mut world, died) = bereaved(1);
+    let taken_over = pass_until_taken_over(&mut world);
+    assert!(taken_over.since(died) < ms(1_500), "{:?}", taken_over.since(died));
+    assert_eq!(world.element("pool", 1).home, Some(me()));
+    let (link, to) = world
+        .done()
+        .into_iter()
+        .find_map(|done| match done {
+            Done::Connect(link, to) if to.protocol == Protocol::Asap => Some((link, to)),
+            _ => None,
+        })
+        .expect("it is asked");
+    assert_eq!(to.port, 3_000);
+    world.up(link, LinkKind::Tcp, &["10.0.0.1"], None);
+    let asked = world.keep_alives();
+    assert!(matches!(asked.as_slice(), [(on, KeepAlive { home: true, .. })] if *on == link), "{asked:?}");
+    world.acknowledge(link, "pool", 1);
+    assert_eq!(world.registrar.counters().adoptions_acknowledged, 1);
+    let entry = world.registrar.handlespace().entry(&handle("pool"), PeId(1)).unwrap();
+    assert!(entry.version > 1 && entry.registrant.as_ref().is_some_and(|it| it.link == Some(link)));
+    // From then on it is asked like any other.
+    world.pass(ms(600));
+    let asked = world.keep_alives();
+    assert!(matches!(asked.as_slice(), [(on, KeepAlive { home: false, .. })] if *on == link), "{asked:?}");
+}
+
+#[test]
+fn an_adopted_element_that_does_not_answer_is_removed_and_not_before_it_was_asked() {
+    let config = RegistrarConfig { keep_alives_per_second: 10, ..config() };
+    let mut world = World::with(config, Limits::default());
+    let link = peer_of_ours(&mut world);
+    for id in 1..=50 {
+        send(&mut world, link, &update(UpdateAction::AddPe, id, u64::from(id)));
+    }
+    world.down(link);
+    pass_until_taken_over(&mut world);
+    world.pass(ms(2_000));
+    let left = world.registrar.handlespace().count(None);
+    assert!((30..50).contains(&left), "ten a second are asked, and have a second to answer: {left} left");
+    world.pass(ms(5_000));
+    assert_eq!(world.registrar.handlespace().count(None), 0);
+}
+
+#[test]
+fn an_element_that_registers_anew_is_not_asked_with_the_h_bit() {
+    let (mut world, _) = bereaved(1);
+    pass_until_taken_over(&mut world);
+    let client = world.client("10.0.0.1");
+    assert_eq!(world.register(client, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
+    world.pass(ms(600));
+    let asked = world.keep_alives();
+    assert!(!asked.is_empty() && asked.iter().all(|(link, it)| *link == client && !it.home), "{asked:?}");
+}
+
+#[test]
+fn a_target_that_is_heard_is_not_taken_over() {
+    let (mut world, _) = bereaved(1);
+    world.pass(ms(100));
+    peer_of_ours(&mut world);
+    world.pass(ms(200));
+    assert_eq!(world.registrar.counters().takeovers_completed, 0);
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+}
+
+#[test]
+fn who_is_taken_over_but_lives_gives_its_elements_up_and_takes_back_what_the_other_cannot_reach() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let client = world.client("10.0.0.1");
+    assert_eq!(world.register(client, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
+    let mute = PoolElement { asap_transport: None, ..ours(element(2, "10.0.0.1")) };
+    assert_eq!(world.register(client, "pool", &mute), Ok(()));
+    send(&mut world, link, &EnrpMessage::TakeoverServer { header: header(), target: Some(me()) });
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    assert_eq!(world.element("pool", 2).home, Some(me()), "nobody else can ask it");
+    send(&mut world, link, &update(UpdateAction::DelPe, 1, 100));
+    assert_eq!(world.element("pool", 1).home, Some(me()));
+    assert_eq!(world.registrar.counters().elements_reclaimed, 1);
+}

@@ -109,6 +109,7 @@ impl World {
     pub fn pause(&mut self, node: usize) {
         self.note("pause", &[node as u8]);
         self.disturb();
+        self.watch.on_pause(self.now, node);
         self.nodes[node].paused.get_or_insert_default();
     }
 
@@ -134,6 +135,7 @@ impl World {
     pub fn jump(&mut self, node: usize, by: Duration) {
         self.note("jump", &[node as u8]);
         self.disturb();
+        self.watch.on_jump(node, by);
         self.nodes[node].ahead += by;
         self.plan_wakes(node);
     }

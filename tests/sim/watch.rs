@@ -40,11 +40,23 @@ struct Seen {
     enrp: Option<LinkKind>,
     running: bool,
     boots: u32,
+    /// When it went on after being stopped for so long that it has to notice.
     resumed: Time,
+    paused: Option<Time>,
+    /// By how much its clock has jumped without its having to notice.
+    jumped: Duration,
     traffic: Traffic,
     /// From whom it is taking in a whole table, page by page.
     download: Option<usize>,
     doubting: bool,
+}
+
+impl Seen {
+    /// A registrar that was away for longer has to notice: it wakes once a heartbeat, and being late by the time an answer
+    /// may take says that it was asleep.
+    fn noticed(&self) -> Duration {
+        self.config.peer_heartbeat_cycle + self.config.max_time_no_response
+    }
 }
 
 #[derive(Default)]
@@ -111,6 +123,8 @@ impl Watch {
             running: true,
             boots,
             resumed: now,
+            paused: None,
+            jumped: Duration::ZERO,
             traffic: Traffic::default(),
             download: None,
             doubting: false,
@@ -129,9 +143,24 @@ impl Watch {
         }
     }
 
-    pub fn on_resume(&mut self, now: Time, node: usize) {
+    pub fn on_pause(&mut self, now: Time, node: usize) {
         if let Some(seen) = self.registrars.get_mut(&node) {
+            seen.paused.get_or_insert(now);
+        }
+    }
+
+    pub fn on_resume(&mut self, now: Time, node: usize) {
+        let Some(seen) = self.registrars.get_mut(&node) else { return };
+        if seen.paused.take().is_some_and(|since| now.since(since) > seen.noticed()) {
             seen.resumed = now;
+        }
+    }
+
+    pub fn on_jump(&mut self, node: usize, by: Duration) {
+        if let Some(seen) = self.registrars.get_mut(&node)
+            && by <= seen.noticed()
+        {
+            seen.jumped += by;
         }
     }
 
@@ -251,7 +280,7 @@ impl Watch {
         let RegistrarConfig { max_time_last_heard, max_time_no_response, .. } = accuser.config;
         let lost = self.lost.get(&(from, accused)).is_some_and(|at| *at >= heard);
         let needed = if lost { max_time_no_response } else { max_time_last_heard + max_time_no_response };
-        let silence = now.since(heard.max(accuser.resumed));
+        let silence = now.since(heard.max(accuser.resumed)) + accuser.jumped;
         assert!(
             silence + Duration::from_millis(1) >= needed,
             "{from} accuses {accused}, which lives, after {silence:?} of silence (link lost: {lost})"

@@ -111,6 +111,8 @@ pub(crate) struct Pipe {
     pub dying: Option<Time>,
     /// Nothing gets through any more, and nobody has been told.
     pub void: bool,
+    /// Who opened it knows that it is up.
+    up: bool,
 }
 
 impl Pipe {
@@ -409,6 +411,8 @@ impl World {
             Happening::Arrive { pipe, to } => self.arrive(pipe, to),
             Happening::Up { pipe } => {
                 if self.faults.is_cut(&self.pipes[pipe], 0) {
+                    // It comes up yet if the cut heals in time.
+                    self.pipes[pipe].held[0].push(Happening::Up { pipe });
                     self.schedule(
                         self.now + CONNECT_PATIENCE,
                         Happening::Fail { pipe, why: LinkFailure::TimedOut },
@@ -417,7 +421,12 @@ impl World {
                     self.up(pipe, 0, false);
                 }
             }
-            Happening::Fail { pipe, why } => self.down(pipe, 0, why),
+            Happening::Fail { pipe, why } => {
+                if !self.pipes[pipe].up {
+                    self.pipes[pipe].held[0].clear();
+                    self.down(pipe, 0, why);
+                }
+            }
             Happening::Deliver { pipe, end, channel, bytes } => self.deliver(pipe, end, channel, bytes),
             Happening::Down { pipe, end, why } => {
                 if self.pipes[pipe].void {
@@ -533,6 +542,7 @@ impl World {
         if let (Some(waiting), false) = (&mut self.nodes[here.node].paused, incoming) {
             return waiting.push(Happening::Up { pipe });
         }
+        self.pipes[pipe].up |= end == 0;
         self.note("up", &[here.node as u8, there.node as u8]);
         let Pipe { port, kind, protocol, .. } = self.pipes[pipe];
         // An association of a registrar leaves from where it listens.
@@ -661,6 +671,7 @@ impl World {
                     backlog: [0; 2],
                     dying: None,
                     void: false,
+                    up: false,
                 });
                 assert!(
                     self.by_link.insert((node, life, slot, link), (pipe, 0)).is_none(),

@@ -115,7 +115,12 @@ impl Registrar {
             None => from_home,
         };
         let key: ElementKey = (handle.clone(), told.element.id);
-        if newer {
+        if newer && self.is_registered_here(entry) {
+            // Whoever could not reach it has not heard of that, as behind a cut, whatever its version. If it is gone, a
+            // keep-alive on its link shows it soon.
+            self.out.counters.updates_stale += 1;
+            self.tell_changed(&key);
+        } else if newer {
             if !self.reclaim(now, &key) {
                 self.take_out(now, &key);
             }

@@ -1,7 +1,7 @@
 //! What goes wrong in the world: processes that end, hang or come back, hosts that go dark, paths that are cut in one
 //! direction or both, slow or forgetful, clocks that jump.
 
-use crate::world::{Happening, Pipe, World};
+use crate::world::{End, Happening, Pipe, World};
 use asap::machine::{LinkFailure, Protocol};
 use asap::types::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,8 +82,8 @@ impl World {
     /// Switches the host off: nobody is told anything.
     pub fn darken(&mut self, node: usize) {
         self.note("dark", &[node as u8]);
-        self.end_process(node);
         self.nodes[node].dark = true;
+        self.end_process(node);
         for pipe in 0..self.pipes.len() {
             for end in 0..2 {
                 let here = self.pipes[pipe].ends[end];
@@ -96,9 +96,15 @@ impl World {
     }
 
     fn end_process(&mut self, node: usize) {
+        let waiting = self.nodes[node].paused.take().unwrap_or_default();
+        for happening in waiting {
+            // Who has connected and was never accepted is told as everybody else is.
+            if let Happening::Arrive { pipe, to } = happening {
+                self.schedule(self.now, Happening::Arrive { pipe, to });
+            }
+        }
         let place = &mut self.nodes[node];
         place.process = None;
-        place.paused = None;
         place.ahead = Duration::ZERO;
         place.life += 1;
         place.wakes.clear();
@@ -175,7 +181,9 @@ impl World {
             if !self.pipes[pipe].joins(a, b) {
                 continue;
             }
-            if !self.nodes[a].dark && !self.nodes[b].dark && !self.pipes[pipe].void {
+            // Unless an end of it is gone, it lives on.
+            let gone = |end: &End| self.nodes[end.node].dark || self.nodes[end.node].life != end.life;
+            if !self.pipes[pipe].ends.iter().any(gone) && !self.pipes[pipe].void {
                 self.pipes[pipe].dying = None;
             }
             for end in 0..2 {

@@ -280,10 +280,11 @@ impl Watch {
         let RegistrarConfig { max_time_last_heard, max_time_no_response, .. } = accuser.config;
         let lost = self.lost.get(&(from, accused)).is_some_and(|at| *at >= heard);
         let needed = if lost { max_time_no_response } else { max_time_last_heard + max_time_no_response };
-        let silence = now.since(heard.max(accuser.resumed)) + accuser.jumped;
+        let silence = now.since(heard) + accuser.jumped + Duration::from_millis(1);
+        let awake = now.since(accuser.resumed) + accuser.jumped + Duration::from_millis(1);
         assert!(
-            silence + Duration::from_millis(1) >= needed,
-            "{from} accuses {accused}, which lives, after {silence:?} of silence (link lost: {lost})"
+            silence >= needed && awake >= max_time_no_response,
+            "{from} accuses {accused}, which lives, after {silence:?} of silence, {awake:?} of them awake (link lost: {lost})"
         );
         self.count("a live registrar was accused after real silence");
     }

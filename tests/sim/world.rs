@@ -462,6 +462,10 @@ impl World {
         if !here.open || self.nodes[here.node].life != here.life {
             if self.nodes[here.node].dark {
                 self.run_patience(pipe);
+            } else {
+                // Nobody knows of this link any more.
+                let why = LinkFailure::Reset;
+                self.send(pipe, 1 - end, |pipe, end| Happening::Down { pipe, end, why });
             }
             return;
         }

@@ -155,3 +155,21 @@ fn who_is_taken_over_but_lives_gives_its_elements_up_and_takes_back_what_the_oth
     assert_eq!(world.element("pool", 1).home, Some(me()));
     assert_eq!(world.registrar.counters().elements_reclaimed, 1);
 }
+
+#[test]
+fn what_is_registered_here_is_not_removed_by_who_cannot_reach_it() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let client = world.client("10.0.0.1");
+    world.register(client, "pool", &ours(element(1, "10.0.0.1"))).unwrap();
+    world.done();
+    send(&mut world, link, &update(UpdateAction::DelPe, 1, 1_000));
+    assert!(world.has("pool", 1));
+    let told = world.done().into_iter().find_map(|done| match done {
+        Done::Enrp(_, EnrpMessage::HandleUpdate { action: UpdateAction::AddPe, element, .. }) => {
+            element.version
+        }
+        _ => None,
+    });
+    assert!(told > Some(1_000), "told {told:?}");
+}

@@ -2,7 +2,7 @@
 
 use super::asap::count_client;
 use super::{ms, secs};
-use crate::cluster::{Cluster, pool_of};
+use crate::cluster::Cluster;
 use crate::explore::explore;
 use crate::watch::{INIT_TAKEOVER, INIT_TAKEOVER_ACK, PRESENCE, TAKEOVER_SERVER};
 use crate::world::World;
@@ -17,7 +17,8 @@ fn scene(world: &mut World, most: u64) -> (Cluster, usize) {
     for host in cluster.hosts.clone() {
         cluster.hold_stable(world, host);
     }
-    cluster.add_user(world, &pool_of(0));
+    let pool = world.host(cluster.hosts[0]).offered().next().expect("elements").0.clone();
+    cluster.add_user(world, &pool);
     world.run_for(ms(200));
     let owners: Vec<usize> = (0..many)
         .filter(|i| {

@@ -121,7 +121,6 @@ fn a_change_costs_one_update_a_peer() {
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn thousands_of_elements_find_new_homes() {
     explore("thousands_of_elements_find_new_homes", 3, &["a takeover was completed"], thousands);
 }

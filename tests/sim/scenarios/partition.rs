@@ -134,14 +134,13 @@ fn none_left(world: &mut World) {
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn partitions_heal() {
     let reach = ["both sides of a partition served", "an element died in a partition"];
     explore("partitions_heal", 50, &reach, halves);
 }
 
 #[test]
-#[ignore = "needs takeovers"]
+#[ignore = "two that take each other over swap their elements, and lose them for a moment"]
 fn crooked_cuts_heal() {
     let reach = [
         "a path was cut in one direction",

@@ -325,21 +325,18 @@ fn die_with_home(world: &mut World) {
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn finds_out_that_elements_died_with_their_home() {
     let reach = ["elements died with their home", "a takeover was completed"];
     explore("finds_out_that_elements_died_with_their_home", 50, &reach, die_with_home);
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn adopts_the_elements_of_a_dead_registrar() {
     let reach = ["a takeover was begun", "a takeover was completed", "one of two died", "requests answered"];
     explore("adopts_the_elements_of_a_dead_registrar", 80, &reach, kill);
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn adopts_the_elements_of_several_dead_registrars() {
     let reach = [
         "several registrars died together",
@@ -351,13 +348,11 @@ fn adopts_the_elements_of_several_dead_registrars() {
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn takes_back_a_registrar_that_hung() {
     explore("takes_back_a_registrar_that_hung", 60, &["the target showed up in the middle"], hang);
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn a_stopped_registrar_accuses_nobody() {
     explore("a_stopped_registrar_accuses_nobody", 60, &["a registrar doubted itself"], stop_and_continue);
 }
@@ -368,7 +363,6 @@ fn a_common_sleep_accuses_nobody() {
 }
 
 #[test]
-#[ignore = "needs takeovers"]
 fn arbitrates_although_messages_are_lost() {
     let reach = ["a message was lost on a link that stayed", "a takeover was completed"];
     explore("arbitrates_although_messages_are_lost", 80, &reach, lost_messages);

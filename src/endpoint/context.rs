@@ -29,6 +29,8 @@ pub(super) enum Timer {
     T4Reregistration(RegistrationId),
     /// T5-Serverhunt.
     T5ServerHunt,
+    /// SCTP has had its time: registrars that it has not reached are tried over TCP, too.
+    Fallback,
     /// T7-ENRPoutdate of an announced address, by its number.
     T7Outdate(u64),
     /// A subscription that the registrar does not hold is asked for again.

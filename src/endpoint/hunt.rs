@@ -6,7 +6,8 @@
 //!
 //! What the RFC leaves open: all registrars known are tried once a round, at most three at a time, the ones never
 //! or longest ago tried first, so that "a different set" (SH5) is the rule and not luck. When none is left before T5
-//! expires, the next round begins with T5's expiry.
+//! expires, the next round begins with T5's expiry. A registrar that can be had over SCTP and TCP is tried over SCTP, and over TCP
+//! when that fails or gets no answer for half of T5; both together count as one.
 
 use super::context::{Context, HomeLink, MAX_TRIED, Timer};
 use super::{Event, Home};
@@ -33,6 +34,9 @@ const MAX_ADDRESSES: usize = 16;
 /// new ones all the time could put off for ever the next attempt at those configured.
 const MAX_ANNOUNCED_TRIES: usize = 9;
 
+/// How long TCP waits for SCTP to the same registrar: half of T5, and no longer than this.
+const LONGEST_PREFERENCE: Duration = Duration::from_secs(1);
+
 /// The IANA-registered ASAP port, where an announcement names no transport.
 const ASAP_PORT: u16 = 3863;
 
@@ -58,6 +62,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Round {
     attempts: BTreeMap<LinkId, Destination>,
+    /// Attempts over SCTP that have had their time: TCP need not wait for them any more.
+    late: BTreeSet<LinkId>,
     /// Registrars tried in this round.
     seen: BTreeSet<u64>,
     /// Announced ones among them.
@@ -169,7 +175,7 @@ impl Hunt {
             }
             State::Idle => {
                 let round = Round { beside, ..Round::default() };
-                if beside && self.candidate(&round, ctx).is_none() {
+                if beside && self.candidate(&round, ctx, false).is_none() {
                     // Nobody else is known: the home gets its repetitions.
                     return;
                 }
@@ -189,12 +195,13 @@ impl Hunt {
                 ctx.act(Effect::Close { link, abort: true });
             }
             ctx.timers.cancel(&Timer::T5ServerHunt);
+            ctx.timers.cancel(&Timer::Fallback);
             self.t5 = ctx.config.t5_serverhunt;
         }
     }
 
-    /// The registrar to try next in this round.
-    fn candidate(&self, round: &Round, ctx: &Context) -> Option<usize> {
+    /// The registrar to try next in this round; when it is `full`, one that is tried already over SCTP.
+    fn candidate(&self, round: &Round, ctx: &Context, full: bool) -> Option<usize> {
         let is_home = |r: &Registrar| {
             ctx.home.as_ref().is_some_and(|home| {
                 home.destination.as_ref() == Some(&r.to)
@@ -203,11 +210,20 @@ impl Hunt {
         };
         let enough_announced =
             round.announced >= MAX_ANNOUNCED_TRIES && self.known.iter().any(|r| !r.announced);
+        let may_be_tried = |r: &Registrar| {
+            !round.seen.contains(&r.number) && !is_home(r) && !(r.announced && enough_announced)
+        };
+        let has_its_turn = |r: &Registrar| {
+            let sctp = |to: &Destination| is_over_sctp(to, &r.to);
+            let mut under_way = round.attempts.iter().filter(|(_, to)| sctp(to)).peekable();
+            (!full || under_way.peek().is_some())
+                && under_way.all(|(link, _)| round.late.contains(link))
+                && !self.known.iter().any(|other| sctp(&other.to) && may_be_tried(other))
+        };
         self.known
             .iter()
             .enumerate()
-            .filter(|(_, r)| !round.seen.contains(&r.number) && !is_home(r))
-            .filter(|(_, r)| !(r.announced && enough_announced))
+            .filter(|(_, r)| may_be_tried(r) && has_its_turn(r))
             .min_by_key(|(_, r)| (r.tried, r.rank, r.number))
             .map(|(at, _)| at)
     }
@@ -216,8 +232,7 @@ impl Hunt {
     fn fill(&mut self, ctx: &mut Context) {
         let State::Hunting(mut round) = std::mem::replace(&mut self.state, State::Idle) else { return };
         let most = MAX_CONNECTIONS - usize::from(ctx.home.is_some());
-        while round.attempts.len() < most
-            && let Some(at) = self.candidate(&round, ctx)
+        while let Some(at) = self.candidate(&round, ctx, round.registrars() >= most)
             && let Some(registrar) = self.known.get_mut(at)
         {
             self.attempts_made += 1;
@@ -227,6 +242,9 @@ impl Hunt {
             let link = LinkId::outgoing(self.next_link);
             self.next_link += 1;
             round.attempts.insert(link, registrar.to.clone());
+            if registrar.to.kind == LinkKind::Sctp && ctx.timers.deadline(&Timer::Fallback).is_none() {
+                ctx.set_timer(Timer::Fallback, (self.t5 / 2).min(LONGEST_PREFERENCE));
+            }
             if !ctx.tried.iter().any(|(to, _)| *to == registrar.to) {
                 // That is what it comes to unless it comes to something else.
                 ctx.note_tried(&registrar.to, LinkFailure::TimedOut);
@@ -244,6 +262,14 @@ impl Hunt {
             }
         }
         self.state = State::Hunting(round);
+    }
+
+    /// SCTP has had its time.
+    pub(super) fn on_fallback(&mut self, ctx: &mut Context) {
+        if let State::Hunting(round) = &mut self.state {
+            round.late.extend(round.attempts.keys());
+        }
+        self.fill(ctx);
     }
 
     /// SH5: those that have not answered are given up for others.
@@ -284,12 +310,13 @@ impl Hunt {
             return false;
         };
         let server = self.known.iter().find(|r| r.to == destination).and_then(|r| r.server);
+        let no_sctp = ctx.tried.iter().find(|(to, _)| is_over_sctp(to, &destination)).map(|(_, why)| *why);
         self.adopt(
             ctx,
             HomeLink {
                 link,
                 kind,
-                home: Home { server, peer },
+                home: Home { server, peer, kind, no_sctp },
                 local: local.iter().map(SocketAddr::ip).collect(),
                 destination: Some(destination),
                 heard: ctx.now,
@@ -364,11 +391,26 @@ impl Hunt {
 }
 
 impl Round {
+    /// How many registrars are being tried.
+    fn registrars(&self) -> usize {
+        let is_beside = |to: &&Destination| self.attempts.values().any(|other| is_over_sctp(other, to));
+        self.attempts.len() - self.attempts.values().filter(is_beside).count()
+    }
+
     fn note(&mut self, to: Destination, why: LinkFailure) {
         if self.failures.len() < MAX_TRIED {
             self.failures.push((to, why));
         }
     }
+}
+
+/// Whether the first leads over SCTP to where the second leads over TCP. By convention (RFC 5352 has one port number for all)
+/// one registrar has the same port number over both.
+fn is_over_sctp(a: &Destination, b: &Destination) -> bool {
+    a.kind == LinkKind::Sctp
+        && b.kind == LinkKind::Tcp
+        && a.port == b.port
+        && a.addresses.as_slice().iter().any(|ip| b.addresses.as_slice().contains(ip))
 }
 
 /// Whether two destinations are of one registrar's endpoint.

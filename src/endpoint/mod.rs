@@ -154,6 +154,10 @@ pub struct Home {
     pub server: Option<ServerId>,
     /// Where it was reached.
     pub peer: SocketAddr,
+    /// Over what.
+    pub kind: LinkKind,
+    /// Over TCP: what became of trying it over SCTP first, if that was tried.
+    pub no_sctp: Option<LinkFailure>,
 }
 
 /// What a user asks to resolve.
@@ -414,6 +418,10 @@ impl Endpoint {
                 self.hunt.on_t5(ctx);
                 Doubt::None
             }
+            Timer::Fallback => {
+                self.hunt.on_fallback(ctx);
+                Doubt::None
+            }
             Timer::T7Outdate(number) => {
                 self.hunt.on_t7(number);
                 Doubt::None
@@ -603,7 +611,7 @@ impl Endpoint {
         let new = HomeLink {
             link,
             kind: caller.kind,
-            home: Home { server: keep_alive.server, peer },
+            home: Home { server: keep_alive.server, peer, kind: caller.kind, no_sctp: None },
             local: caller.local,
             destination: None,
             heard: self.ctx.now,

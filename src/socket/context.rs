@@ -298,7 +298,7 @@ fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
             None => by_port.push((address.port(), vec![address.ip()])),
         }
     }
-    // SCTP where this kernel has it, beside TCP: whoever answers first is the home. ASAP_TRANSPORT says that one is not to be used.
+    // SCTP where this kernel has it, and TCP: the hunt prefers the former. ASAP_TRANSPORT says that one is not to be used.
     let kinds: &[LinkKind] = match std::env::var("ASAP_TRANSPORT").as_deref() {
         Ok("sctp") => &[LinkKind::Sctp],
         Ok("tcp") => &[LinkKind::Tcp],
@@ -660,7 +660,15 @@ impl Background {
                     signal.post_pool(resolution.clone());
                 }
             }
-            Event::HomeChanged(Some(home)) => log::info!("using the registrar at {}", home.peer),
+            Event::HomeChanged(Some(home)) => match home.no_sctp {
+                Some(why) => log::info!(
+                    "using the registrar at {} over {}; over sctp: {}",
+                    home.peer,
+                    errors::kind(home.kind),
+                    errors::why(why)
+                ),
+                None => log::info!("using the registrar at {} over {}", home.peer, errors::kind(home.kind)),
+            },
             Event::HomeChanged(None) => log::info!("the registrar is lost, looking for another one"),
             Event::HuntFailed(tried) => {
                 let why = RequestFailure::NoRegistrar(tried);

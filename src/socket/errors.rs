@@ -220,15 +220,20 @@ fn cause_in_words(code: CauseCode) -> String {
     words.to_owned()
 }
 
+/// What carries a link, in a word.
+pub(super) fn kind(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Tcp => "tcp",
+        LinkKind::Sctp => "sctp",
+        LinkKind::Udp => "udp",
+    }
+}
+
 fn tried_in_words(tried: &[(Destination, LinkFailure)]) -> String {
     let mut words = String::new();
     for (to, failure) in tried {
         words.push_str(if words.is_empty() { ", tried " } else { ", " });
-        let kind = match to.kind {
-            LinkKind::Tcp => "tcp",
-            LinkKind::Sctp => "sctp",
-            LinkKind::Udp => "udp",
-        };
+        let kind = kind(to.kind);
         let addresses: Vec<String> = to
             .addresses
             .as_slice()

@@ -42,7 +42,8 @@ fn the_first_to_connect_becomes_home_and_the_others_are_closed() {
     assert_eq!(closed(&effects), [link(0), link(2)]);
     let sent: Vec<_> = effects.into_iter().filter_map(sent).collect();
     assert!(matches!(&sent[..], [(l, AsapMessage::HandleResolution { .. })] if *l == link(1)));
-    let home = Home { server: None, peer: "10.0.0.2:3863".parse().unwrap() };
+    let peer = "10.0.0.2:3863".parse().unwrap();
+    let home = Home { server: None, peer, kind: LinkKind::Tcp, no_sctp: None };
     assert_eq!(rig.events(), [Event::HomeChanged(Some(home.clone()))]);
     assert_eq!(rig.endpoint.home(), Some(&home));
     // A straggler that came up before it was closed changes nothing.
@@ -246,6 +247,77 @@ fn an_announcement_without_transport_means_sctp_at_its_source_and_the_asap_port(
         addresses: IpAddr::from([127, 0, 0, 1]).into(),
     };
     assert_eq!(rig.effects(), [Effect::Connect { link: link(0), to: expected }]);
+}
+
+/// A registrar with both transports, as one that is configured or announced stands in the list: twice.
+fn with_both(registrars: &[u8]) -> Rig {
+    let mut rig = Rig::new();
+    let both = |n: &u8| [Destination { kind: LinkKind::Sctp, ..to(*n) }, to(*n)];
+    rig.endpoint.set_registrars(rig.now, registrars.iter().flat_map(both).collect());
+    rig.resolve("pool", 0);
+    rig
+}
+
+fn kinds(rig: &mut Rig) -> Vec<(LinkId, u8, LinkKind)> {
+    let connect = |effect| match effect {
+        Effect::Connect { link, to } => Some((link, last_byte(&to), to.kind)),
+        _ => None,
+    };
+    rig.effects().into_iter().filter_map(connect).collect()
+}
+
+#[test]
+fn sctp_goes_before_tcp_to_the_same_registrar() {
+    let (sctp, tcp) = (LinkKind::Sctp, LinkKind::Tcp);
+    let mut rig = with_both(&[1, 2]);
+    assert_eq!(kinds(&mut rig), [(link(0), 1, sctp), (link(1), 2, sctp)]);
+    rig.up(link(0));
+    assert!(kinds(&mut rig).is_empty());
+    assert_eq!(rig.endpoint.home().unwrap().no_sctp, None);
+
+    // Refused: TCP at once, to that one.
+    let mut rig = with_both(&[1, 2]);
+    rig.drain();
+    rig.down(link(1), LinkFailure::Refused);
+    assert_eq!(kinds(&mut rig), [(link(2), 2, tcp)]);
+    rig.up(link(2));
+    let home = rig.endpoint.home().unwrap();
+    assert_eq!((home.kind, home.no_sctp), (tcp, Some(LinkFailure::Refused)));
+}
+
+#[test]
+fn where_sctp_gets_no_answer_tcp_joins_in_after_half_of_t5() {
+    let (sctp, tcp) = (LinkKind::Sctp, LinkKind::Tcp);
+    let mut rig = with_both(&[1, 2, 3, 4]);
+    assert_eq!(kinds(&mut rig), [(link(0), 1, sctp), (link(1), 2, sctp), (link(2), 3, sctp)]);
+    rig.pass(MS(124));
+    assert!(kinds(&mut rig).is_empty());
+    // Each is one registrar that is tried, over whatever.
+    rig.pass(MS(1));
+    assert_eq!(kinds(&mut rig), [(link(3), 1, tcp), (link(4), 2, tcp), (link(5), 3, tcp)]);
+    // SCTP may still be first.
+    rig.up(link(1));
+    assert_eq!(rig.endpoint.home().unwrap().no_sctp, None);
+
+    let mut rig = with_both(&[1]);
+    rig.pass(MS(125));
+    rig.drain();
+    rig.up(link(1));
+    let home = rig.endpoint.home().unwrap();
+    assert_eq!((home.kind, home.no_sctp), (tcp, Some(LinkFailure::TimedOut)));
+}
+
+#[test]
+fn a_registrar_is_tried_over_tcp_in_every_round_in_which_sctp_gets_no_answer() {
+    let mut rig = with_both(&[1]);
+    rig.drain();
+    let mut tried = Vec::new();
+    for _ in 0..300 {
+        rig.pass(MS(10));
+        tried.extend(kinds(&mut rig).into_iter().map(|(_, _, kind)| kind));
+    }
+    assert!(tried.len() >= 6, "{tried:?}");
+    assert!(tried.chunks(2).all(|pair| pair[0] == LinkKind::Tcp), "{tried:?}");
 }
 
 #[test]

@@ -571,7 +571,8 @@ fn a_registrar_that_claims_the_element_becomes_home_on_the_link_it_came_on() {
     let effects = rig.effects();
     assert_eq!(closed(&effects), [link(0)]);
     assert_eq!(acks(effects.into_iter().filter_map(sent).collect()), [(taker, 5)]);
-    let home = Home { server: ServerId::new(0x22), peer: "10.0.0.50:40001".parse().unwrap() };
+    let peer = "10.0.0.50:40001".parse().unwrap();
+    let home = Home { server: ServerId::new(0x22), peer, kind: LinkKind::Tcp, no_sctp: None };
     assert_eq!(rig.events(), [Event::HomeChanged(Some(home))]);
     assert_eq!(rig.endpoint.counters().adoptions, 1);
     // Requests go there now, and T4 runs on.

@@ -211,7 +211,7 @@ impl Hunt {
         let enough_announced =
             round.announced >= MAX_ANNOUNCED_TRIES && self.known.iter().any(|r| !r.announced);
         let may_be_tried = |r: &Registrar| {
-            !round.seen.contains(&r.number) && !is_home(r) && !(r.announced && enough_announced)
+            !(round.seen.contains(&r.number) || is_home(r) || r.announced && enough_announced)
         };
         let has_its_turn = |r: &Registrar| {
             let sctp = |to: &Destination| is_over_sctp(to, &r.to);

@@ -377,7 +377,7 @@ fn transports(listeners: &[Listener], protocol: Protocol) -> Vec<TransportAddres
     sctp.into_iter().filter_map(of_port).chain(tcp).collect()
 }
 
-/// Where to look for the peers, without this registrar itself.
+/// Where to look for the peers, without this registrar itself: over SCTP first, if it serves over that, and over TCP.
 fn destinations(listeners: &[Listener], peers: &[SocketAddr]) -> Vec<Destination> {
     let is_own = |peer: &SocketAddr| {
         listeners.iter().filter(|listener| listener.protocol == Protocol::Enrp).any(|listener| {
@@ -388,16 +388,19 @@ fn destinations(listeners: &[Listener], peers: &[SocketAddr]) -> Vec<Destination
             here && listener.address.port() == peer.port()
         })
     };
+    let sctp = |listener: &Listener| (listener.protocol, listener.kind) == (Protocol::Enrp, LinkKind::Sctp);
+    let kinds = match listeners.iter().any(sctp) {
+        true => &[LinkKind::Sctp, LinkKind::Tcp][..],
+        false => &[LinkKind::Tcp],
+    };
     let mut found: Vec<Destination> = Vec::new();
     for peer in peers.iter().filter(|peer| !is_own(peer)) {
-        let destination = Destination {
-            kind: LinkKind::Tcp,
-            protocol: Protocol::Enrp,
-            port: peer.port(),
-            addresses: peer.ip().into(),
-        };
-        if !found.contains(&destination) {
-            found.push(destination);
+        for kind in kinds.iter().copied() {
+            let (protocol, port) = (Protocol::Enrp, peer.port());
+            let destination = Destination { kind, protocol, port, addresses: peer.ip().into() };
+            if !found.contains(&destination) {
+                found.push(destination);
+            }
         }
     }
     found
@@ -459,6 +462,14 @@ mod tests {
         assert_eq!(ports("127.0.0.1:9901"), [9902, 9901]);
         assert_eq!(ports("0.0.0.0:9901"), [9902, 9901]);
         assert_eq!(ports("127.0.0.1:7"), [9901, 9902, 9901]);
+    }
+
+    #[test]
+    fn looks_for_peers_over_sctp_first_if_it_serves_over_that() {
+        let all = [listener(LinkKind::Tcp, "127.0.0.1:1"), listener(LinkKind::Sctp, "127.0.0.1:1")];
+        let found = destinations(&all, &["127.0.0.1:2", "127.0.0.1:1"].map(at));
+        let found: Vec<_> = found.iter().map(|destination| (destination.kind, destination.port)).collect();
+        assert_eq!(found, [(LinkKind::Sctp, 2), (LinkKind::Tcp, 2)]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! An address to connect to is a target: from the configuration, or as a peer told it. A target without link is tried
 //! again and again, ever more slowly but without end, also when its registrar is no peer any more: that is how the two
 //! sides of a partition find each other. Two registrars that connect to each other at once keep both links, and each
-//! sends on the one opened by the lower identifier. Knows no message.
+//! sends on the one opened by the lower identifier. Of two targets that are one registrar's SCTP and TCP the latter waits a moment
+//! for the former. Knows no message.
 
 use super::{Event, Registrar, Wake};
 use crate::config::RegistrarConfig;
@@ -45,6 +46,8 @@ struct Target {
     pause: Duration,
     /// The last failure has been told.
     told: bool,
+    /// It has waited for the same registrar's SCTP.
+    waited: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +61,7 @@ enum Origin {
 
 #[derive(Debug)]
 struct PeerLink {
-    /// The target it was opened to; none if the peer opened it.
+    /// The target it was opened to. For one that the peer opened: the target that was found to have it already.
     target: Option<u32>,
     state: LinkState,
 }
@@ -76,6 +79,8 @@ pub(super) struct UpLink {
     pub(super) own: Option<TransportAddress>,
     /// The other end's addresses.
     pub(super) addresses: Vec<IpAddr>,
+    /// Its port, over SCTP the one it listens at.
+    port: Option<(LinkKind, u16)>,
     /// Who is at the other end, once it has said so.
     pub(super) peer: Option<ServerId>,
     /// Its incarnation, if it is one of ours.
@@ -93,6 +98,7 @@ impl Links {
             link: None,
             pause: first_pause,
             told: false,
+            waited: false,
         };
         let targets: BTreeMap<u32, Target> = (0..).zip(configured.into_iter().map(target)).collect();
         Links {
@@ -201,8 +207,48 @@ impl Links {
         let id = self.next_target;
         self.next_target = id.checked_add(1)?;
         let pause = self.first_pause;
-        self.targets.insert(id, Target { to, origin, server: Some(server), link: None, pause, told: false });
+        let server = Some(server);
+        let target = Target { to, origin, server, link: None, pause, told: false, waited: false };
+        self.targets.insert(id, target);
         Some(id)
+    }
+
+    /// The link over SCTP to the registrar that this target over TCP leads to.
+    fn sctp_beside(&self, to: &Destination) -> Option<LinkId> {
+        let mut others = self.targets.values().filter(|other| is_over_sctp(&other.to, to));
+        others.find_map(|other| other.link)
+    }
+
+    /// Targets over TCP of the registrar that this one leads to over SCTP.
+    fn tcp_beside(&self, to: &Destination) -> Vec<u32> {
+        let is_beside = |(_, other): &(&u32, &Target)| is_over_sctp(to, &other.to);
+        self.targets.iter().filter(is_beside).map(|(id, _)| *id).collect()
+    }
+
+    /// An attempt found that the registrar has connected to us already, and between two SCTP ports there is one association: that
+    /// link is the target's now. Whether there is such a link.
+    fn turn_to_caller(&mut self, attempt: LinkId) -> bool {
+        let id = self.links.get(&attempt).and_then(|link| link.target);
+        let Some((id, target)) = id.and_then(|id| Some((id, self.targets.get_mut(&id)?))) else {
+            return false;
+        };
+        let is_it = |link: &PeerLink| match &link.state {
+            LinkState::Up(up) => {
+                up.port == Some((target.to.kind, target.to.port))
+                    && overlap(&up.addresses, target.to.addresses.as_slice())
+            }
+            LinkState::Opening => false,
+        };
+        let found = self.links.iter_mut().find(|(_, link)| link.target.is_none() && is_it(link));
+        let Some((link, found)) = found else { return false };
+        found.target = Some(id);
+        target.link = Some(*link);
+        if let LinkState::Up(UpLink { peer: Some(server), .. }) = found.state {
+            target.server = Some(server);
+        }
+        (target.pause, target.told) = (self.first_pause, false);
+        self.links.remove(&attempt);
+        true
     }
 
     fn count(&self, origin: Origin) -> usize {
@@ -222,19 +268,29 @@ impl Registrar {
         if target.link.is_some() {
             return;
         }
-        // Its registrar has connected itself: enough, as long as that link lives.
-        if target.server.is_some_and(|server| self.link_to(server).is_some()) {
+        // Its registrar has connected itself, or is connected over SCTP: enough, as long as that link lives.
+        let linked = target.server.is_some_and(|server| self.link_to(server).is_some());
+        let beside = self.links.sctp_beside(&target.to);
+        let enough = linked || beside.is_some_and(|link| self.links.up(link).is_some());
+        let waits = beside.is_some() && !target.waited && !enough;
+        if let Some(target) = self.links.targets.get_mut(&id) {
+            target.waited = waits;
+        }
+        if enough {
+            return;
+        }
+        if waits {
+            self.timers.set(Wake::ConnectPeer(id), now + self.links.first_pause);
             return;
         }
         if self.links.links.len() >= MAX_LINKS {
             self.timers.set(Wake::ConnectPeer(id), now + LONGEST_PAUSE);
             return;
         }
-        let to = target.to.clone();
         let link = self.next_link();
-        if let Some(target) = self.links.targets.get_mut(&id) {
-            target.link = Some(link);
-        }
+        let Some(target) = self.links.targets.get_mut(&id) else { return };
+        target.link = Some(link);
+        let to = target.to.clone();
         self.links.links.insert(link, PeerLink { target: Some(id), state: LinkState::Opening });
         self.out.effects.push_back(Effect::Connect { link, to });
     }
@@ -302,11 +358,12 @@ impl Registrar {
         let own =
             (link.is_incoming() || kind == LinkKind::Sctp).then(|| own_transport(kind, local)).flatten();
         let addresses = peer.iter().map(|address| address.ip().to_canonical()).collect();
+        let port = peer.first().map(|address| (kind, address.port()));
         let Some(peer_link) = self.links.links.get_mut(&link) else { return };
         if matches!(peer_link.state, LinkState::Up(_)) {
             return;
         }
-        peer_link.state = LinkState::Up(UpLink { own, addresses, peer: None, incarnation: 0 });
+        peer_link.state = LinkState::Up(UpLink { own, addresses, port, peer: None, incarnation: 0 });
         if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
             target.pause = self.links.first_pause;
             target.told = false;
@@ -315,6 +372,10 @@ impl Registrar {
     }
 
     pub(super) fn on_peer_down(&mut self, now: Time, link: LinkId, why: LinkFailure) {
+        if why == LinkFailure::Present && self.links.turn_to_caller(link) {
+            self.on_link_gone(now, link);
+            return;
+        }
         if let Some(server) = self.remove_link(now, link, Some(why)) {
             self.on_links_lost(now, server);
         }
@@ -350,13 +411,23 @@ impl Registrar {
                 if !was_up {
                     target.pause = (target.pause * 2).min(longest);
                 }
+                let to = target.to.clone();
                 if let Some(why) = why
                     && !target.told
                 {
                     target.told = true;
-                    self.out.events.push_back(Event::PeerDown { to: target.to.clone(), why });
+                    self.out.events.push_back(Event::PeerDown { to: to.clone(), why });
                 }
                 self.timers.set(Wake::ConnectPeer(id), now + pause);
+                // TCP need not wait for an attempt over SCTP that has failed.
+                let pause = if was_up { self.links.first_pause } else { Duration::ZERO };
+                for id in self.links.tcp_beside(&to) {
+                    if self.timers.deadline(&Wake::ConnectPeer(id)).is_none_or(|at| at > now + pause)
+                        && self.links.targets.get(&id).is_some_and(|target| !target.told || was_up)
+                    {
+                        self.timers.set(Wake::ConnectPeer(id), now + pause);
+                    }
+                }
             }
         }
         let mut lost = None;
@@ -409,6 +480,18 @@ fn destination(transport: &TransportAddress, heard_from: &[IpAddr], only: bool) 
     }
     let addresses = Addresses::new(kept).filter(|_| port != 0)?;
     Some(Destination { kind, protocol: Protocol::Enrp, port, addresses })
+}
+
+/// Whether the first leads over SCTP to where the second leads over TCP: our registrars have the same port numbers over both.
+fn is_over_sctp(a: &Destination, b: &Destination) -> bool {
+    a.kind == LinkKind::Sctp
+        && b.kind == LinkKind::Tcp
+        && a.port == b.port
+        && overlap(a.addresses.as_slice(), b.addresses.as_slice())
+}
+
+fn overlap(some: &[IpAddr], others: &[IpAddr]) -> bool {
+    some.iter().any(|address| others.contains(address))
 }
 
 fn own_transport(kind: LinkKind, local: &[SocketAddr]) -> Option<TransportAddress> {

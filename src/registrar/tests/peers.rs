@@ -178,6 +178,85 @@ fn a_peer_that_was_up_is_tried_again_at_once() {
     assert!(world.connecting().is_some(), "the long pause was that of a peer that did not come up");
 }
 
+fn with_both_transports() -> World {
+    let addresses = Addresses::from(ip("10.0.0.200"));
+    let (kind, protocol, port) = (LinkKind::Sctp, Protocol::Enrp, 9901);
+    let sctp = Destination { kind, protocol, port, addresses };
+    let peers = vec![sctp.clone(), Destination { kind: LinkKind::Tcp, ..sctp }];
+    World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers, ..setup() }))
+}
+
+fn connects(world: &mut World) -> Vec<(LinkId, LinkKind)> {
+    let connect = |done| match done {
+        Done::Connect(link, to) => Some((link, to.kind)),
+        _ => None,
+    };
+    world.done().into_iter().filter_map(connect).collect()
+}
+
+fn sctp_up(world: &mut World, link: LinkId) {
+    let at = |address| [SocketAddr::new(ip(address), 9901)];
+    world.input(Input::LinkUp {
+        link,
+        kind: LinkKind::Sctp,
+        protocol: Protocol::Enrp,
+        local: &at("10.0.0.100"),
+        peer: &at("10.0.0.200"),
+        identity: None,
+    });
+}
+
+#[test]
+fn a_peer_is_connected_to_over_sctp_before_tcp() {
+    let mut world = with_both_transports();
+    world.pass(ms(0));
+    let found = connects(&mut world);
+    let [(sctp, LinkKind::Sctp)] = found[..] else { panic!("{found:?}") };
+    world.pass(ms(50));
+    sctp_up(&mut world, sctp);
+    world.pass(Duration::from_secs(3));
+    assert!(connects(&mut world).iter().all(|(_, kind)| *kind == LinkKind::Sctp), "one link is enough");
+    // Lost, and not to be had again over SCTP: TCP.
+    world.down(sctp);
+    world.pass(ms(0));
+    let found = connects(&mut world);
+    let [(sctp, LinkKind::Sctp)] = found[..] else { panic!("{found:?}") };
+    world.input(Input::LinkDown { link: sctp, why: LinkFailure::Refused });
+    world.pass(ms(0));
+    let found = connects(&mut world);
+    assert!(matches!(found[..], [(_, LinkKind::Tcp)]), "{found:?}");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_over_sctp_is_connected_to_over_tcp_after_a_moment() {
+    let mut world = with_both_transports();
+    world.pass(ms(99));
+    assert_eq!(connects(&mut world).len(), 1);
+    world.pass(ms(1));
+    assert!(matches!(connects(&mut world)[..], [(_, LinkKind::Tcp)]));
+}
+
+#[test]
+fn the_link_a_peer_has_opened_is_taken_for_the_one_that_was_to_be_opened_to_it() {
+    let mut world = with_both_transports();
+    world.pass(ms(0));
+    let (attempt, _) = connects(&mut world)[0];
+    let caller = world.incoming(Protocol::Enrp);
+    sctp_up(&mut world, caller);
+    world.events();
+    world.input(Input::LinkDown { link: attempt, why: LinkFailure::Present });
+    send(&mut world, caller, &presence(false));
+    world.pass(ms(300));
+    assert_eq!(connects(&mut world), []);
+    let told = world.events();
+    assert!(!told.iter().any(|event| matches!(event, Event::PeerDown { .. })), "{told:?}");
+    // When it is lost the peer is looked for at once.
+    world.down(caller);
+    world.pass(ms(0));
+    let found = connects(&mut world);
+    assert!(matches!(found[..], [(_, LinkKind::Sctp)]), "{found:?}");
+}
+
 #[test]
 fn remembers_a_bounded_number_of_peers() {
     let mut world = World::new();

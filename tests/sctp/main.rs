@@ -2,6 +2,7 @@
 //! (`tests/lab/run sctp-links`), so all but one are left out of an ordinary run.
 
 mod ports;
+mod sessions;
 
 use asap::config::Limits;
 use asap::machine::{Channel, Destination, LinkKind, Protocol, UserChannel};
@@ -741,4 +742,65 @@ fn thousand_links_opened_at_once_all_come_up_and_answer() {
     }
     println!("1,000 associations opened at once, each answered: {:?}", begun.elapsed());
     assert_eq!(there.len(), 1_000);
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn a_peer_that_does_not_read_holds_up_nobody_else_at_the_port() {
+    let _alone = alone();
+    let limits = Limits { queued_bytes_per_link: 1 << 20, ..Limits::default() };
+    let listener = listen_as(How::Port, Protocol::Asap);
+    let port = listener.local().port();
+    let deaf = dial(Protocol::Asap, port, &THERE, &limits);
+    let mut to_deaf = accept(&listener, &limits);
+    let mut here = dial(Protocol::Asap, port, &THERE, &limits);
+    let mut there = accept(&listener, &limits);
+    there.echo = true;
+    run(&mut [&mut here, &mut there, &mut to_deaf], |sides| sides[2].said("up Asap"));
+    // Its window, the send buffer and half of the queue are full.
+    while to_deaf.connection.queued() < 500_000 {
+        while to_deaf.connection.queued() < 600_000 {
+            to_deaf.connection.send(Channel::Asap, vec![1; 50_000]);
+        }
+        for _ in 0..20 {
+            to_deaf.step(0);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let mut slowest = Duration::ZERO;
+    for n in 1..=100 {
+        here.connection.send(Channel::Asap, asap());
+        let took = run(&mut [&mut here, &mut there, &mut to_deaf], |sides| sides[0].data.len() == n);
+        slowest = slowest.max(took);
+    }
+    println!("beside a peer that does not read the slowest of 100 answers took {slowest:?}");
+    assert!(to_deaf.connection.queued() >= 500_000 && !to_deaf.is_down());
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // More than it may have waiting ends its link, and no other.
+    for _ in 0..20 {
+        to_deaf.connection.send(Channel::Asap, vec![1; 50_000]);
+    }
+    run(&mut [&mut to_deaf], |sides| sides[0].said("down Congested"));
+    here.connection.send(Channel::Asap, asap());
+    run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == 101);
+    drop(deaf);
+}
+
+#[test]
+#[ignore = "needs kernel SCTP and two hosts: make lab"]
+fn a_port_serves_ipv6_ipv4_and_both_in_one_association() {
+    let _alone = alone();
+    let listener = elsewhere(|| {
+        let any = SocketAddr::new(ip("::"), 0);
+        Listener::bind_port(Protocol::Asap, any, &[], 8, &Limits::default()).unwrap()
+    });
+    for addresses in [&[THERE_6][..], &[THERE[0]], &[THERE[1], THERE_6]] {
+        let mut here = dial(Protocol::Asap, listener.local().port(), addresses, &Limits::default());
+        let mut there = accept(&listener, &Limits::default());
+        there.echo = true;
+        here.connection.send(Channel::Asap, asap());
+        run(&mut [&mut here, &mut there], |sides| sides[0].data.len() == 1);
+        assert!(here.peer.iter().any(|address| address.ip() == ip(addresses[0])), "{:?}", here.peer);
+        println!("asked for {addresses:?}, has {:?}", here.peer);
+    }
 }

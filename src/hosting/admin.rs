@@ -1,5 +1,6 @@
 //! The answers of the administration socket: one JSON object a line, `{"v":1,"cmd":"pools"}` and so on.
 
+use super::journal::LastTakeover;
 use super::{Listener, words};
 use crate::handlespace::{Entry, View};
 use crate::registrar::{Counters, Registrar};
@@ -7,7 +8,7 @@ use crate::runtime::admin::Answer;
 use crate::runtime::driver::Remote;
 use crate::types::{PoolHandle, Time};
 use serde_json::{Value, json};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Elements listed when the request does not say how many: the registrar does nothing else meanwhile.
@@ -53,6 +54,7 @@ pub(super) struct About {
     pub listeners: Vec<Listener>,
     pub profile: &'static str,
     pub started: Time,
+    pub last_takeover: LastTakeover,
 }
 
 /// Answers by asking the registrar's thread.
@@ -74,7 +76,10 @@ fn respond(remote: &Remote<Registrar>, about: &About, line: &str) -> Result<Valu
             pools(registrar, now, request.handle.as_deref(), request.limit.unwrap_or(LIMIT))
         }),
         "counters" => Box::new(|registrar, _| counters(registrar.counters())),
-        "registrars" => Box::new(registrars),
+        "registrars" => {
+            let last = Arc::clone(&about.last_takeover);
+            Box::new(move |registrar, now| registrars(registrar, now, &last))
+        }
         "status" => {
             let about = about.clone();
             Box::new(move |registrar, now| status(registrar, now, &about))
@@ -150,7 +155,15 @@ fn seconds(duration: Duration) -> f64 {
 }
 
 /// This registrar and the others, as it sees them.
-fn registrars(registrar: &Registrar, now: Time) -> Value {
+fn registrars(registrar: &Registrar, now: Time, last_takeover: &LastTakeover) -> Value {
+    let last_takeover = last_takeover.lock().map(|last| {
+        json!({
+            "target": last.target.to_string(),
+            "by": last.by.to_string(),
+            "elements": last.elements,
+            "ago": seconds(now.since(last.at)),
+        })
+    });
     let handlespace = registrar.handlespace();
     let held = |server| {
         let checksum = handlespace.checksum(server, View::Full);
@@ -181,6 +194,7 @@ fn registrars(registrar: &Registrar, now: Time) -> Value {
         "elements": elements,
         "checksum": checksum,
         "registrars": list,
+        "last_takeover": last_takeover,
     })
 }
 

@@ -1,10 +1,24 @@
-//! What a registrar tells its owner, as lines of the log.
+//! What a registrar tells its owner, as lines of the log; and the last takeover, for those who ask.
 
 use super::words;
 use crate::registrar::{Event, Registrar};
-use crate::types::Time;
+use crate::types::{ServerId, Time};
+use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// A registrar that was taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Takeover {
+    pub at: Time,
+    pub target: ServerId,
+    pub by: ServerId,
+    pub elements: usize,
+}
+
+/// The last one, shared with the administration.
+pub(super) type LastTakeover = Arc<Mutex<Option<Takeover>>>;
 
 /// Writes events to the log.
 #[derive(Debug, Default)]
@@ -12,9 +26,14 @@ pub(super) struct Journal {
     /// When a message that was not accepted was last worth a line, and how many have come since.
     rejected: Time,
     suppressed: u64,
+    last_takeover: LastTakeover,
 }
 
 impl Journal {
+    pub(super) fn last_takeover(&self) -> LastTakeover {
+        Arc::clone(&self.last_takeover)
+    }
+
     pub(super) fn note(&mut self, registrar: &Registrar, now: Time, event: &Event) {
         match event {
             Event::Added { handle, element } => {
@@ -64,6 +83,11 @@ impl Journal {
                 log::info!("registrar {target}: heard again, not taken over")
             }
             Event::TakenOver { target, by, elements } => {
+                let (target, by, elements) = (*target, *by, *elements);
+                // Others tell when they are done, and then there is nothing left to count.
+                if elements > 0 {
+                    *self.last_takeover.lock() = Some(Takeover { at: now, target, by, elements });
+                }
                 log::warn!("registrar {target}: taken over by registrar {by}, with {elements} elements");
             }
             Event::PeerUp { server } => log::info!("registrar {server}: connected"),

@@ -129,6 +129,7 @@ pub struct Host {
     id: ServerId,
     listeners: Vec<Listener>,
     announcing: bool,
+    journal: Journal,
 }
 
 impl Host {
@@ -189,9 +190,15 @@ impl Host {
             };
             Registrar::new(config, limits, seed, setup)
         })?;
-        let about = About { listeners: listeners.clone(), profile: settings.profile.name(), started: now() };
+        let journal = Journal::default();
+        let about = About {
+            listeners: listeners.clone(),
+            profile: settings.profile.name(),
+            started: now(),
+            last_takeover: journal.last_takeover(),
+        };
         let admin = open_admin(settings.admin, driver.remote(), about)?;
-        Ok(Host { driver, admin, id, listeners, announcing })
+        Ok(Host { driver, admin, id, listeners, announcing, journal })
     }
 
     /// Its identifier at the start.
@@ -216,7 +223,7 @@ impl Host {
             "registrar {id} is ready, {} announcing itself",
             if self.announcing { "and" } else { "not" }
         );
-        let mut journal = Journal::default();
+        let journal = &mut self.journal;
         let result = self.driver.run(&mut |registrar, now, event| journal.note(registrar, now, &event));
         drop(self.admin);
         log::info!("registrar {id} has stopped");
@@ -225,9 +232,8 @@ impl Host {
 
     /// Serves in a thread of its own.
     pub fn spawn(self) -> io::Result<Running> {
-        let Host { driver, admin, id, listeners, announcing: _ } = self;
+        let Host { driver, admin, id, listeners, announcing: _, mut journal } = self;
         let (remote, process) = (driver.remote(), std::process::id());
-        let mut journal = Journal::default();
         let thread = driver::spawn(driver, "asap-registrar", move |registrar, now, event| {
             journal.note(registrar, now, &event);
         })?;

@@ -477,6 +477,10 @@ fn kills(mut cluster: Cluster, endpoints: usize, each: usize, rounds: usize) {
             millis(percentile(&mut waits, 99)),
         );
         watch.holds();
+        if !times.is_empty() {
+            let last = watch.observer.registrars()["last_takeover"].clone();
+            assert_eq!(last["target"], dead, "{last}");
+        }
         all.extend(times);
         worst.push(wait);
         cluster.restart(victim);

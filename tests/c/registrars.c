@@ -124,18 +124,19 @@ int main(int argc, char **argv) {
         asap_registrar_stop(one);
         asap_registrar_stop(two);
         CHECK(access(path, F_OK) == 0);
-        CHECK(read(go[0], &byte, 1) == 1);
+        CHECK(write(done[1], "x", 1) == 1 && read(go[0], &byte, 1) == 1);
         config = any();
         config.arc_asap = asap;
         struct asap_registrar *own = asap_registrar_start(&config);
         CHECK(own != NULL);
         asap_registrar_stop(own);
-        CHECK(write(done[1], "x", 1) == 1);
         _exit(0);
     }
     CHECK(rsp_deregister(sd, 0) == 0);
     CHECK(rsp_register(sd, (const unsigned char *)"Hosted", 6, &load, 0, 0) == 0);
     rsp_cleanup();
+    char byte;
+    CHECK(read(done[0], &byte, 1) == 1);
     asap_registrar_stop(two);
     CHECK(access(path, F_OK) != 0);
     asap_registrar_stop(one);

@@ -18,8 +18,17 @@ fn send(world: &mut World, link: LinkId, message: &EnrpMessage) {
 
 /// A link from a peer of ours that has said so.
 fn peer_of_ours(world: &mut World) -> LinkId {
+    acquainted(world, peer(), "10.0.0.200")
+}
+
+fn acquainted(world: &mut World, server: ServerId, address: &str) -> LinkId {
     let link = world.incoming(Protocol::Enrp);
-    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    world.up(link, LinkKind::Tcp, &[address], None);
+    show_life(world, link, server);
+    link
+}
+
+fn show_life(world: &mut World, link: LinkId, server: ServerId) {
     let introduction = Introduction {
         capabilities: Capabilities::default(),
         heartbeat: ms(200),
@@ -29,13 +38,12 @@ fn peer_of_ours(world: &mut World) -> LinkId {
     };
     let presence = EnrpMessage::Presence {
         reply_required: false,
-        header: header(),
+        header: EnrpHeader { sender: Some(server), receiver: None },
         checksum: None,
         introduction: Some(introduction),
         server: None,
     };
     send(world, link, &presence);
-    link
 }
 
 fn update(action: UpdateAction, id: u32, version: u64) -> EnrpMessage {
@@ -172,4 +180,101 @@ fn what_is_registered_here_is_not_removed_by_who_cannot_reach_it() {
         _ => None,
     });
     assert!(told > Some(1_000), "told {told:?}");
+}
+
+/// A registrar that has asked a third one to agree to its takeover of a dead one: the third's link, and the questions.
+fn contest(third: ServerId) -> (World, LinkId, Vec<EnrpMessage>) {
+    let mut world = World::new();
+    let dying = peer_of_ours(&mut world);
+    let link = acquainted(&mut world, third, "10.0.0.201");
+    send(&mut world, dying, &update(UpdateAction::AddPe, 1, 1));
+    world.done();
+    world.down(dying);
+    let mut asked = Vec::new();
+    for _ in 0..200 {
+        show_life(&mut world, link, third);
+        world.pass(ms(10));
+        let questions = world.done().into_iter().filter_map(|done| match done {
+            Done::Enrp(on, message @ EnrpMessage::InitTakeover { .. }) if on == link => Some(message),
+            _ => None,
+        });
+        asked.extend(questions);
+        if !asked.is_empty() {
+            return (world, link, asked);
+        }
+    }
+    panic!("no takeover is begun");
+}
+
+fn said_to(world: &mut World, link: LinkId) -> Vec<EnrpMessage> {
+    let to = |done| match done {
+        Done::Enrp(on, message) if on == link => Some(message),
+        _ => None,
+    };
+    world.done().into_iter().filter_map(to).collect()
+}
+
+#[test]
+fn asks_every_peer_waits_for_its_acknowledgement_and_tells_it_who_was_taken_over() {
+    let third = server_id(0xcccc);
+    let (mut world, link, asked) = contest(third);
+    let mine = EnrpHeader { sender: Some(me()), receiver: Some(third) };
+    assert_eq!(asked, [EnrpMessage::InitTakeover { header: mine, target: Some(peer()) }]);
+    for _ in 0..100 {
+        show_life(&mut world, link, third);
+        world.pass(ms(10));
+    }
+    assert_eq!(world.registrar.counters().takeovers_completed, 0, "nobody has agreed");
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    said_to(&mut world, link);
+    let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::InitTakeoverAck { header, target: Some(peer()) });
+    let told = said_to(&mut world, link);
+    assert_eq!(
+        told.first(),
+        Some(&EnrpMessage::TakeoverServer { header: mine, target: Some(peer()) }),
+        "{told:?}"
+    );
+    assert_eq!(world.registrar.counters().takeovers_completed, 1);
+    assert_eq!(world.element("pool", 1).home, Some(me()));
+    assert!(world.registrar.peers().all(|known| known.server != peer()));
+}
+
+#[test]
+fn of_two_initiators_the_lower_acknowledges_and_the_higher_goes_on() {
+    for (third, gives_way) in [(server_id(0xcccc), true), (server_id(0x1111), false)] {
+        let (mut world, link, _) = contest(third);
+        let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+        send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
+        let said = said_to(&mut world, link);
+        let acknowledged = said
+            .iter()
+            .any(|it| matches!(it, EnrpMessage::InitTakeoverAck { target, .. } if *target == Some(peer())));
+        let asked_again = said.iter().any(|it| matches!(it, EnrpMessage::InitTakeover { .. }));
+        assert_eq!((acknowledged, asked_again), (gives_way, !gives_way), "{said:?}");
+        assert_eq!(world.registrar.counters().takeovers_yielded, u64::from(gives_way));
+        if gives_way {
+            send(&mut world, link, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+            assert_eq!(world.element("pool", 1).home, Some(third));
+            assert!(world.registrar.peers().all(|known| known.server != peer()));
+        }
+    }
+}
+
+#[test]
+fn who_is_about_to_be_taken_over_tells_all_peers_at_once_that_it_lives() {
+    let mut world = World::new();
+    let links = [peer_of_ours(&mut world), acquainted(&mut world, server_id(0xcccc), "10.0.0.201")];
+    world.done();
+    send(&mut world, links[0], &EnrpMessage::InitTakeover { header: header(), target: Some(me()) });
+    let mut told: Vec<LinkId> = world
+        .done()
+        .into_iter()
+        .filter_map(|done| match done {
+            Done::Enrp(link, EnrpMessage::Presence { .. }) => Some(link),
+            _ => None,
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told, links);
 }

@@ -522,7 +522,7 @@ fn a_cluster_without_daemons_goes_on_without_one_of_its_processes() {
 #[test]
 fn programs_host_registrars_of_their_own() {
     for flavour in FLAVOURS {
-        if !have(flavour.compiler, flavour.package) {
+        if !flavour.is_here() {
             continue;
         }
         let folder = tempfile::tempdir().expect("a temporary directory");

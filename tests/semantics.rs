@@ -136,8 +136,14 @@ fn connecting_to_nobody_fails_at_once_or_with_the_next_call() {
         fail_over(sd).unwrap();
         assert_eq!(note(sd), COMPLETE);
         send(sd, 0, b"hello").unwrap();
-        assert_eq!(note(server), Notification::SessionAdd { session: 1 });
-        assert!(matches!(next(server).unwrap(), Incoming::Data { bytes: 5, .. }));
+        // It looks for somebody by itself, too, and may have come just before it was told to move on.
+        loop {
+            match next(server).unwrap() {
+                Incoming::Data { bytes, .. } => break assert_eq!(bytes, 5),
+                Incoming::Notification(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
 

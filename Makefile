@@ -38,6 +38,7 @@ model: ## the takeover arbitration in larger scopes than CI's
 	MODEL_SCOPE=large $(CARGO) test --release --test model -- --nocapture
 
 soak: endurance registrars sim model ## what takes too long for CI
+	LAB_REQUESTS=100000 tests/lab/run stateful
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all

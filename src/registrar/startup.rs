@@ -102,7 +102,11 @@ impl Registrar {
         if serve {
             self.serve(now, None);
         } else {
-            self.timers.set(Wake::Startup, now + look_again);
+            // Whoever is heard meanwhile does not put it off.
+            let at = now + look_again;
+            if self.timers.deadline(&Wake::Startup).is_none_or(|set| at < set) {
+                self.timers.set(Wake::Startup, at);
+            }
         }
     }
 

@@ -234,6 +234,10 @@ impl Cluster {
         self.nodes[node].setup.id = id;
     }
 
+    pub(super) fn setup(&self, node: usize) -> Setup {
+        self.nodes[node].setup.clone()
+    }
+
     pub(super) fn configure(&mut self, node: usize, config: RegistrarConfig) {
         self.nodes[node].config = config;
     }

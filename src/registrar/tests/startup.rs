@@ -85,6 +85,23 @@ fn three_started_in_the_same_instant_settle_on_one_handlespace() {
 }
 
 #[test]
+fn a_slow_registrar_starts_among_fast_ones_that_are_heard_all_the_time() {
+    let mut cluster = Cluster::full(3);
+    let setup = cluster.setup(2);
+    cluster.nodes[2].registrar =
+        Registrar::new(RegistrarConfig::new(crate::config::Profile::Wan), Limits::default(), 2, setup);
+    for node in &mut cluster.nodes {
+        node.up = true;
+    }
+    for node in 0..3 {
+        cluster.input(node, Input::Timeout);
+    }
+    cluster.settle();
+    cluster.pass(ms(3_000));
+    cluster.expect_serving();
+}
+
+#[test]
 fn a_registrar_that_is_starting_hands_out_neither_list_nor_table() {
     let mut world =
         World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers: vec![at(1)], ..setup() }));

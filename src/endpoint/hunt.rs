@@ -7,7 +7,7 @@
 //! What the RFC leaves open: all registrars known are tried once a round, at most three at a time, the ones never
 //! or longest ago tried first, so that "a different set" (SH5) is the rule and not luck. When none is left before T5
 //! expires, the next round begins with T5's expiry. A registrar that can be had over SCTP and TCP is tried over SCTP, and over TCP
-//! when that fails or gets no answer for half of T5; both together count as one.
+//! when that fails or gets no answer for half of T5 and another attempt may be made.
 
 use super::context::{Context, HomeLink, MAX_TRIED, Timer};
 use super::{Event, Home};
@@ -175,7 +175,7 @@ impl Hunt {
             }
             State::Idle => {
                 let round = Round { beside, ..Round::default() };
-                if beside && self.candidate(&round, ctx, false).is_none() {
+                if beside && self.candidate(&round, ctx).is_none() {
                     // Nobody else is known: the home gets its repetitions.
                     return;
                 }
@@ -200,8 +200,8 @@ impl Hunt {
         }
     }
 
-    /// The registrar to try next in this round; when it is `full`, one that is tried already over SCTP.
-    fn candidate(&self, round: &Round, ctx: &Context, full: bool) -> Option<usize> {
+    /// The registrar to try next in this round.
+    fn candidate(&self, round: &Round, ctx: &Context) -> Option<usize> {
         let is_home = |r: &Registrar| {
             ctx.home.as_ref().is_some_and(|home| {
                 home.destination.as_ref() == Some(&r.to)
@@ -215,9 +215,7 @@ impl Hunt {
         };
         let has_its_turn = |r: &Registrar| {
             let sctp = |to: &Destination| is_over_sctp(to, &r.to);
-            let mut under_way = round.attempts.iter().filter(|(_, to)| sctp(to)).peekable();
-            (!full || under_way.peek().is_some())
-                && under_way.all(|(link, _)| round.late.contains(link))
+            round.attempts.iter().filter(|(_, to)| sctp(to)).all(|(link, _)| round.late.contains(link))
                 && !self.known.iter().any(|other| sctp(&other.to) && may_be_tried(other))
         };
         self.known
@@ -232,7 +230,8 @@ impl Hunt {
     fn fill(&mut self, ctx: &mut Context) {
         let State::Hunting(mut round) = std::mem::replace(&mut self.state, State::Idle) else { return };
         let most = MAX_CONNECTIONS - usize::from(ctx.home.is_some());
-        while let Some(at) = self.candidate(&round, ctx, round.registrars() >= most)
+        while round.attempts.len() < most
+            && let Some(at) = self.candidate(&round, ctx)
             && let Some(registrar) = self.known.get_mut(at)
         {
             self.attempts_made += 1;
@@ -391,12 +390,6 @@ impl Hunt {
 }
 
 impl Round {
-    /// How many registrars are being tried.
-    fn registrars(&self) -> usize {
-        let is_beside = |to: &&Destination| self.attempts.values().any(|other| is_over_sctp(other, to));
-        self.attempts.len() - self.attempts.values().filter(is_beside).count()
-    }
-
     fn note(&mut self, to: Destination, why: LinkFailure) {
         if self.failures.len() < MAX_TRIED {
             self.failures.push((to, why));

@@ -67,7 +67,8 @@ struct client {
 static void ask(struct client *client) {
     char text[32];
     int length = snprintf(text, sizeof(text), "%lu", client->asked);
-    if (rsp_sendmsg(client->sd, text, (size_t)length, 0, 0, 0, 0, 0, 0, 0) < 0 && errno != EAGAIN) {
+    if (rsp_sendmsg(client->sd, text, (size_t)length, 0, 0, 0, 0, 0, 0, 0) < 0 && errno != EAGAIN &&
+        errno != EPIPE) { /* ended: listen_to() is about to learn it */
         fprintf(stderr, "question: %s\n", asap_last_error());
     }
 }
@@ -112,6 +113,11 @@ static void listen_to(struct client *client) {
             in.notification.rn_failover.rf_state == RSERPOOL_FAILOVER_COMPLETE &&
             client->asked > client->answered) {
             ask(client); /* nobody knows whether the dead one had answered */
+        }
+        if (in.notification.rn_header.rn_type == RSERPOOL_SHUTDOWN_EVENT) {
+            /* The element has left in order: the end of the session, not a failover. Another one serves. */
+            rsp_close(client->sd);
+            client->sd = -1;
         }
         return;
     }

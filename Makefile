@@ -37,6 +37,7 @@ registrars: ## registrars killed and stopped, 1,000 elements; a table of 100,000
 model: ## the takeover arbitration in larger scopes than CI's
 	MODEL_SCOPE=large $(CARGO) test --release --test model -- --nocapture
 
+soak: SEEDS = 10000
 soak: endurance registrars sim model ## what takes too long for CI
 	LAB_REQUESTS=100000 tests/lab/run stateful
 

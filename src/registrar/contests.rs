@@ -232,6 +232,18 @@ impl Contests {
         self.review(live, out);
     }
 
+    /// This registrar was asleep: acknowledgements of what it asked before say nothing of the present. Gives up what it has
+    /// begun, and says of whom.
+    pub fn abandon(&mut self, out: &mut Vec<Output>) -> Vec<ServerId> {
+        let begun: Vec<ServerId> =
+            self.by_target.keys().copied().filter(|target| self.is_initiating(*target)).collect();
+        for target in &begun {
+            self.by_target.remove(target);
+            out.push(Output::NoWake(*target));
+        }
+        begun
+    }
+
     /// Something was heard of a registrar itself: it is not to be taken over, and others may have to be told or asked.
     pub fn on_alive(&mut self, server: ServerId, live: &Live, out: &mut Vec<Output>) {
         match self.by_target.remove(&server) {

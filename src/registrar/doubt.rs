@@ -47,6 +47,7 @@ impl Registrar {
     }
 
     fn doubt(&mut self, now: Time, until: Time) {
+        self.abandon_takeovers(now);
         let watched: Vec<_> = self
             .peers
             .list()

@@ -197,6 +197,13 @@ impl Registrar {
         self.peers.iter().filter_map(link).collect()
     }
 
+    /// A peer that was about to be taken over has its time to answer once more.
+    pub(super) fn suspect_again(&mut self, server: ServerId) {
+        if let Some(known) = self.peers.find_mut(server) {
+            known.peer.state = PeerState::Suspected;
+        }
+    }
+
     /// Somebody takes this peer over: it is not watched meanwhile (RFC 5353 3.5.1, "not active").
     pub(super) fn stop_watching(&mut self, server: ServerId) {
         if let Some(known) = self.peers.find_mut(server) {

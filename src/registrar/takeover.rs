@@ -6,9 +6,9 @@
 //! like any other, and only then it gets a version of its own: had it one before, an update to each peer would be needed at
 //! once. An element that has registered elsewhere meanwhile is that registrar's, by its version.
 //!
-//! A registrar that lives and hears that it was taken over has been silent for longer than anybody would wait. It accepts:
-//! its elements are being asked by the other one, and two that claim them would only confuse them. It keeps those
-//! nobody but itself can ask, and what the new home cannot reach comes back to it (`reclaim`).
+//! A registrar that lives and hears that it was taken over has been silent for longer than anybody would wait. It accepts
+//! for the elements that have no link to it any more: they are being asked by the other one. Those that have one the other
+//! could not reach: they stay, and everybody is told so.
 //!
 //! Does not decide who is silent: `peers` does.
 
@@ -55,6 +55,15 @@ impl Registrar {
             self.on_taken_over(from);
         } else {
             self.contest(now, |contests, live, out| contests.on_takeover(from, target, live, out));
+        }
+    }
+
+    /// This registrar was asleep: what it has begun to take over is only suspected again.
+    pub(super) fn abandon_takeovers(&mut self, now: Time) {
+        let mut begun = Vec::new();
+        self.contest(now, |contests, _, out| begun = contests.abandon(out));
+        for target in begun {
+            self.suspect_again(target);
         }
     }
 
@@ -199,13 +208,15 @@ impl Registrar {
         self.tell_changed(key);
     }
 
-    /// This registrar itself was taken over, yet it lives.
+    /// This registrar itself was taken over, yet it lives. It keeps the elements that have a link here: had the other one
+    /// reached them, they would have gone to it, and closed that link. Two that took each other over would else give up
+    /// to each other what only they can reach.
     fn on_taken_over(&mut self, by: ServerId) {
         let keys: Vec<ElementKey> = self.handlespace.of_owner(self.id).collect();
         let mut elements = 0;
         for key in keys {
             let Some(entry) = self.handlespace.entry(&key.0, key.1) else { continue };
-            if self.is_registered_here(entry) && entry.element.asap_transport.is_none() {
+            if self.is_registered_here(entry) {
                 self.tell_changed(&key);
                 continue;
             }

@@ -149,19 +149,16 @@ fn a_target_that_is_heard_is_not_taken_over() {
 }
 
 #[test]
-fn who_is_taken_over_but_lives_gives_its_elements_up_and_takes_back_what_the_other_cannot_reach() {
+fn who_is_taken_over_but_lives_keeps_what_has_a_link_here_and_gives_up_the_rest() {
     let mut world = World::new();
     let link = peer_of_ours(&mut world);
-    let client = world.client("10.0.0.1");
-    assert_eq!(world.register(client, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
-    let mute = PoolElement { asap_transport: None, ..ours(element(2, "10.0.0.1")) };
-    assert_eq!(world.register(client, "pool", &mute), Ok(()));
+    let (stays, goes) = (world.client("10.0.0.1"), world.client("10.0.0.2"));
+    assert_eq!(world.register(stays, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
+    assert_eq!(world.register(goes, "pool", &ours(element(2, "10.0.0.2"))), Ok(()));
+    world.down(goes);
     send(&mut world, link, &EnrpMessage::TakeoverServer { header: header(), target: Some(me()) });
-    assert_eq!(world.element("pool", 1).home, Some(peer()));
-    assert_eq!(world.element("pool", 2).home, Some(me()), "nobody else can ask it");
-    send(&mut world, link, &update(UpdateAction::DelPe, 1, 100));
     assert_eq!(world.element("pool", 1).home, Some(me()));
-    assert_eq!(world.registrar.counters().elements_reclaimed, 1);
+    assert_eq!(world.element("pool", 2).home, Some(peer()));
 }
 
 #[test]
@@ -277,4 +274,31 @@ fn who_is_about_to_be_taken_over_tells_all_peers_at_once_that_it_lives() {
         .collect();
     told.sort();
     assert_eq!(told, links);
+}
+
+#[test]
+fn who_has_slept_does_not_complete_a_takeover_begun_before() {
+    let (mut world, _) = bereaved(1);
+    let other = server_id(0xcccc);
+    let link = world.incoming(Protocol::Enrp);
+    world.up(link, LinkKind::Tcp, &["10.0.0.201"], None);
+    let header = EnrpHeader { sender: Some(other), receiver: None };
+    let presence = EnrpMessage::Presence {
+        reply_required: false,
+        header,
+        checksum: None,
+        introduction: None,
+        server: None,
+    };
+    let started = world.now;
+    while world.registrar.counters().takeovers_begun == 0 {
+        assert!(world.now.since(started) < ms(3_000), "nothing was begun");
+        send(&mut world, link, &presence);
+        world.pass(ms(50));
+    }
+    world.now = world.now + ms(5_000);
+    send(&mut world, link, &EnrpMessage::InitTakeoverAck { header, target: Some(peer()) });
+    assert_eq!(world.registrar.counters().takeovers_completed, 0);
+    world.pass(ms(3_000));
+    assert!(world.registrar.counters().takeovers_begun > 1, "it is begun anew");
 }

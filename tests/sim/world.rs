@@ -441,6 +441,7 @@ impl World {
             Happening::Patience { pipe } => {
                 if self.pipes[pipe].dying.is_some_and(|at| at <= self.now) {
                     self.pipes[pipe].dying = None;
+                    self.pipes[pipe].void = false;
                     self.count("a transport lost patience", 1);
                     self.pipes[pipe].held = [Vec::new(), Vec::new()];
                     self.down(pipe, 0, LinkFailure::TimedOut);

@@ -232,11 +232,12 @@ impl Contests {
         self.review(live, out);
     }
 
-    /// This registrar was asleep: acknowledgements of what it asked before say nothing of the present. Gives up what it has
-    /// begun, and says of whom.
+    /// This registrar was asleep: what it has asked or acknowledged says nothing of the present. Gives up what is under way,
+    /// and says about whom.
     pub fn abandon(&mut self, out: &mut Vec<Output>) -> Vec<ServerId> {
+        let targets = self.by_target.keys().copied();
         let begun: Vec<ServerId> =
-            self.by_target.keys().copied().filter(|target| self.is_initiating(*target)).collect();
+            targets.filter(|target| self.is_initiating(*target) || self.has_yielded(*target)).collect();
         for target in &begun {
             self.by_target.remove(target);
             out.push(Output::NoWake(*target));

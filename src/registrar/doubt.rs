@@ -20,6 +20,8 @@ const LATEST: Duration = Duration::from_secs(1);
 pub(super) struct Doubt {
     /// By when it ends at the latest.
     until: Option<Time>,
+    /// The deadline that was missed last: more than one input may come before it is met.
+    missed: Option<Time>,
     /// Own elements that have not answered since the peers fell silent, and since when there are such.
     silent: BTreeSet<ElementKey>,
     since: Option<Time>,
@@ -40,7 +42,10 @@ impl Registrar {
     /// Something came, or the time. If it should have been long ago, this registrar was asleep.
     pub(super) fn notice_sleep(&mut self, now: Time, wanted: Option<Time>) {
         let late = wanted.map_or(Duration::ZERO, |at| now.since(at));
-        if late > self.config.max_time_no_response.min(LATEST) && self.startup.is_over() {
+        if late > self.config.max_time_no_response.min(LATEST)
+            && self.startup.is_over()
+            && wanted != std::mem::replace(&mut self.doubt.missed, wanted)
+        {
             let a_while = self.config.max_time_last_heard + self.config.max_time_no_response;
             self.doubt(now, now + a_while);
         }

@@ -141,7 +141,7 @@ impl World {
     pub fn jump(&mut self, node: usize, by: Duration) {
         self.note("jump", &[node as u8]);
         self.disturb();
-        self.watch.on_jump(node, by);
+        self.watch.on_jump(self.now, node, by);
         self.nodes[node].ahead += by;
         self.plan_wakes(node);
     }

@@ -43,7 +43,7 @@ struct Seen {
     /// When it went on after being stopped for so long that it has to notice.
     resumed: Time,
     paused: Option<Time>,
-    /// By how much its clock has jumped without its having to notice.
+    /// By how much its clock has jumped.
     jumped: Duration,
     traffic: Traffic,
     /// From whom it is taking in a whole table, page by page.
@@ -156,11 +156,12 @@ impl Watch {
         }
     }
 
-    pub fn on_jump(&mut self, node: usize, by: Duration) {
-        if let Some(seen) = self.registrars.get_mut(&node)
-            && by <= seen.noticed()
-        {
+    pub fn on_jump(&mut self, now: Time, node: usize, by: Duration) {
+        if let Some(seen) = self.registrars.get_mut(&node) {
             seen.jumped += by;
+            if by > seen.noticed() {
+                seen.resumed = now;
+            }
         }
     }
 
@@ -197,8 +198,7 @@ impl Watch {
     }
 
     /// A registrar sends an ENRP message to another.
-    pub fn on_sent(&mut self, now: Time, way: (usize, usize), bytes: &[u8], calm: bool, nodes: &[Node]) {
-        let (from, to) = way;
+    pub fn on_sent(&mut self, from: usize, to: usize, bytes: &[u8]) {
         let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
         let Some(seen) = self.registrars.get_mut(&from) else { return };
         if let Some(id) = word(bytes, 4)
@@ -218,27 +218,17 @@ impl Watch {
                 self.reach(changed, "the mentor changed in the middle of the table");
             }
             HANDLE_TABLE_REQUEST => self.count("an audit asked for a table"),
-            INIT_TAKEOVER => {
-                if let Some(target) = word(bytes, 12) {
-                    self.on_init_takeover(now, from, target, nodes);
-                }
-            }
             INIT_TAKEOVER_ACK => {
                 let contenders = word(bytes, 12).and_then(|target| self.contests.get_mut(&target));
                 if contenders.is_some_and(|contenders| contenders.remove(&from).is_some()) {
                     self.count("a contender yielded");
                 }
             }
-            TAKEOVER_SERVER => {
-                if let Some(target) = word(bytes, 12) {
-                    self.on_takeover_server(now, from, target, calm, nodes);
-                }
-            }
             _ => {}
         }
     }
 
-    fn on_init_takeover(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
+    fn on_begun(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
         let contenders = self.contests.entry(target).or_default();
         contenders.retain(|_, since| now.since(*since) < ARBITRATION);
@@ -253,21 +243,26 @@ impl Watch {
         }
     }
 
-    fn on_takeover_server(&mut self, now: Time, from: usize, target: u32, calm: bool, nodes: &[Node]) {
-        // Told once more to who has not heard, or to the target itself, it completes nothing.
-        if !self.contests.get(&target).is_some_and(|contenders| contenders.contains_key(&from)) {
-            return;
-        }
+    fn on_completed(&mut self, now: Time, from: usize, target: u32, calm: bool, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
         self.contests.remove(&target);
         self.count("a takeover was completed");
         let boots = self.registrars.values().filter(|seen| seen.id == target).map(|seen| seen.boots).max();
         let before = self.taken.insert((target, boots.unwrap_or(0)), from);
-        // Guarantee 6. While there are cuts, each side may have its own.
-        assert!(
-            !calm || before.is_none_or(|other| other == from),
-            "{before:?} and {from} both took over {target:#x}"
-        );
+        // Guarantee 6. Those that cannot hear each other, each side of a cut, may have their own.
+        let hear = |a: usize, b: usize| {
+            let heard = self.heard.get(&(a, b));
+            heard.is_some_and(|at| now.since(*at) < self.registrars[&a].config.max_time_last_heard)
+        };
+        if let Some(other) = before
+            && other != from
+            && calm
+        {
+            assert!(
+                !hear(from, other) || !hear(other, from),
+                "{other} and {from} hear each other, and both took over {target:#x}"
+            );
+        }
     }
 
     /// Guarantee 5: nobody is accused who was not silent, as far as the accuser could hear while it was awake.
@@ -281,7 +276,7 @@ impl Watch {
         let lost = self.lost.get(&(from, accused)).is_some_and(|at| *at >= heard);
         let needed = if lost { max_time_no_response } else { max_time_last_heard + max_time_no_response };
         let silence = now.since(heard) + accuser.jumped + Duration::from_millis(1);
-        let awake = now.since(accuser.resumed) + accuser.jumped + Duration::from_millis(1);
+        let awake = now.since(accuser.resumed) + Duration::from_millis(1);
         assert!(
             silence >= needed && awake >= max_time_no_response,
             "{from} accuses {accused}, which lives, after {silence:?} of silence, {awake:?} of them awake (link lost: {lost})"
@@ -325,15 +320,22 @@ impl Watch {
         self.reach(began, "a registrar doubted itself");
     }
 
-    pub fn on_event(&mut self, node: usize, event: &Event) {
-        if let Event::Removed { handle, element, why } = event
-            && *why != Removal::Deregistered
-        {
+    pub fn on_event(&mut self, now: Time, node: usize, event: &Event, calm: bool, nodes: &[Node]) {
+        match event {
             // Guarantee 2.
-            assert!(
+            Event::Removed { handle, element, why } if *why != Removal::Deregistered => assert!(
                 !self.stable.contains(&(handle.clone(), *element)),
                 "{node} took out {element:?} of {handle}, which lives and was always within reach: {why:?}"
-            );
+            ),
+            Event::TakeoverBegun { target } => self.on_begun(now, node, target.value(), nodes),
+            Event::TakenOver { target, by, .. } if self.is(node, *by) && target != by => {
+                self.on_completed(now, node, target.value(), calm, nodes);
+            }
+            _ => {}
         }
+    }
+
+    fn is(&self, node: usize, server: ServerId) -> bool {
+        self.registrars.get(&node).is_some_and(|seen| seen.id == server.value())
     }
 }

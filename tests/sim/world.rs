@@ -590,15 +590,12 @@ impl World {
     pub(crate) fn settle(&mut self, node: usize) {
         let now = self.clock(node);
         loop {
-            let mut wanted = Vec::new();
+            let (mut wanted, mut events) = (Vec::new(), Vec::new());
             let slots = match &mut self.nodes[node].process {
                 None => return,
                 Some(Process::Registrar(registrar)) => {
                     while let Some(event) = registrar.poll_event() {
-                        if self.log {
-                            eprintln!("{:?} {node}: {event:?}", self.now);
-                        }
-                        self.watch.on_event(node, &event);
+                        events.push(event);
                     }
                     vec![0]
                 }
@@ -607,6 +604,13 @@ impl World {
                     host.slots()
                 }
             };
+            for event in events {
+                if self.log {
+                    eprintln!("{:?} {node}: {event:?}", self.now);
+                }
+                let calm = self.is_calm();
+                self.watch.on_event(self.now, node, &event, calm, &self.nodes);
+            }
             let Some(process) = &mut self.nodes[node].process else { return };
             for slot in slots {
                 process.with(slot, |machine| {
@@ -714,8 +718,7 @@ impl World {
         let (node, other) = (self.pipes[pipe].ends[end].node, self.pipes[pipe].ends[1 - end].node);
         match channel {
             Channel::Enrp => {
-                let calm = self.is_calm();
-                self.watch.on_sent(self.now, (node, other), &bytes, calm, &self.nodes);
+                self.watch.on_sent(node, other, &bytes);
                 if self.faults.loses(node, other, &bytes) {
                     self.count("a message was lost on a link that stayed", 1);
                     return;

@@ -2,7 +2,7 @@
 
 use super::asap::count_client;
 use super::{ms, secs};
-use crate::cluster::{Cluster, pool_of};
+use crate::cluster::{Cluster, Discovery, pool_of};
 use crate::explore::explore;
 use crate::watch::{HANDLE_UPDATE, INIT_TAKEOVER, INIT_TAKEOVER_ACK, PRESENCE, TAKEOVER_SERVER};
 use crate::world::World;
@@ -98,7 +98,9 @@ fn chaos(world: &mut World) {
     for i in 0..many {
         let node = cluster.registrars[i];
         world.resume(node);
-        if !cluster.runs(world, i) && (i == 0 || world.rng.below(2) == 0) {
+        // In a chain, who knows only one that is dead, and is known to nobody any more, could not be found.
+        let needed = i == 0 || discovery == Discovery::Chain;
+        if !cluster.runs(world, i) && (needed || world.rng.below(2) == 0) {
             cluster.boot(world, i);
         }
     }
@@ -116,14 +118,13 @@ fn chaos(world: &mut World) {
     let running: Vec<usize> =
         cluster.registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
     cluster.run_holding(world, secs(3), &running);
-    cluster.agree(world, secs(0), "after chaos all go on agreeing");
+    cluster.agree(world, secs(1), "after chaos all go on agreeing");
     cluster.count(world);
     let (user, slot) = cluster.users[0];
     count_client(world, user, slot);
 }
 
 #[test]
-#[ignore = "who slept completes a takeover it had begun before"]
 fn agrees_after_chaos_among_registrars() {
     let reach = [
         "a takeover was begun",

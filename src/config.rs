@@ -38,6 +38,39 @@ impl Profile {
     }
 }
 
+/// How those at the other ends of links are taken to speak: as the RFCs say, or as RSPLIB does (docs/rsplib-dialect.md).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DialectSetting {
+    /// Found out from what each of them sends.
+    #[default]
+    Auto,
+    /// All speak as the RFCs say.
+    Rfc,
+    /// All speak as RSPLIB does, but those that show that they are ours.
+    Rsplib,
+}
+
+impl DialectSetting {
+    /// The setting of this name (`auto`, `rfc`, `rsplib`).
+    pub fn by_name(name: &str) -> Option<DialectSetting> {
+        match name {
+            "auto" => Some(DialectSetting::Auto),
+            "rfc" => Some(DialectSetting::Rfc),
+            "rsplib" => Some(DialectSetting::Rsplib),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            DialectSetting::Auto => "auto",
+            DialectSetting::Rfc => "rfc",
+            DialectSetting::Rsplib => "rsplib",
+        }
+    }
+}
+
 /// ASAP endpoint variables (RFC 5352 7).
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
@@ -63,6 +96,8 @@ pub struct EndpointConfig {
     pub registration_life: Duration,
     /// How many elements to ask for when the user says nothing.
     pub resolution_items: u32,
+    /// How registrars speak.
+    pub dialect: DialectSetting,
 }
 
 impl EndpointConfig {
@@ -80,6 +115,7 @@ impl EndpointConfig {
             stale_cache_value: Duration::from_secs(5),
             registration_life: Duration::from_secs(300),
             resolution_items: 8,
+            dialect: DialectSetting::default(),
         };
         match profile {
             Profile::Rfc => rfc,
@@ -180,6 +216,8 @@ pub struct RegistrarConfig {
     pub max_time_no_response: Duration,
     /// How long a registrar that hears neither its peers nor most of its elements takes that for its own trouble.
     pub longest_doubt: Duration,
+    /// How elements, users and other registrars speak.
+    pub dialect: DialectSetting,
 }
 
 impl RegistrarConfig {
@@ -207,6 +245,7 @@ impl RegistrarConfig {
             max_time_last_heard: Duration::from_millis(last_heard),
             max_time_no_response: Duration::from_millis(no_response),
             longest_doubt: Duration::from_secs(10),
+            dialect: DialectSetting::default(),
         }
     }
 }

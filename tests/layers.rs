@@ -14,7 +14,8 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "codec" => vec![],
         "timer" | "config" | "machine" => vec!["types"],
         "policy" => vec!["types", "codec"],
-        "wire" => vec!["types", "codec", "policy"],
+        // The setting of the dialect.
+        "wire" => vec!["types", "codec", "policy", "config"],
         "handlespace" => vec!["types", "policy", "codec", "machine", "timer"],
         "endpoint" => LOW.to_vec(),
         // A session is told resolutions, in the endpoint's words.

@@ -191,6 +191,7 @@ unsafe fn settings(config: *const asap_registrar_config) -> Result<Settings> {
                     None => return invalid(format!("arc_profile: \"{name}\" is neither lan, wan nor rfc")),
                 },
             },
+            dialect: default.dialect,
             proxy_registration: match config.arc_flags {
                 0 => false,
                 ASAP_REGISTRAR_PROXY => true,

@@ -7,7 +7,7 @@ mod admin;
 mod journal;
 mod words;
 
-use crate::config::{Limits, PathLimits, Profile, RegistrarConfig};
+use crate::config::{DialectSetting, Limits, PathLimits, Profile, RegistrarConfig};
 use crate::machine::{Destination, LinkKind, Protocol};
 use crate::registrar::{Registrar, Setup};
 use crate::runtime::admin::AdminSocket;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub id: Option<ServerId>,
     /// Timers.
     pub profile: Profile,
+    /// How elements, users and other registrars speak.
+    pub dialect: DialectSetting,
     /// Whether elements may register addresses other than their own.
     pub proxy_registration: bool,
     /// Limits; but the profile says how long SCTP tries a path.
@@ -63,6 +65,7 @@ impl Default for Settings {
             announce: Announce::Auto,
             id: None,
             profile: Profile::default(),
+            dialect: DialectSetting::default(),
             proxy_registration: false,
             limits: Limits::default(),
             admin: Admin::Off,
@@ -146,6 +149,7 @@ impl Host {
         };
         let config = RegistrarConfig {
             proxy_registration: settings.proxy_registration,
+            dialect: settings.dialect,
             ..RegistrarConfig::new(settings.profile)
         };
         let local = asap.iter().chain(&enrp).all(|address| address.ip().is_loopback());

@@ -2,6 +2,7 @@
 //! TCP, and what a message's length counts. Everything else is read alike from everyone.
 
 use crate::codec::{Open, Writer};
+use crate::config::DialectSetting;
 use crate::types::{RegistrationLife, TransportUse};
 
 /// How the peer of a link, or the sender of an announcement, speaks.
@@ -14,6 +15,17 @@ pub enum Dialect {
     Rfc,
     /// As RSPLIB does.
     Rsplib,
+}
+
+impl From<DialectSetting> for Dialect {
+    /// What one that has not shown its own yet is taken to speak.
+    fn from(setting: DialectSetting) -> Dialect {
+        match setting {
+            DialectSetting::Auto => Dialect::Unknown,
+            DialectSetting::Rfc => Dialect::Rfc,
+            DialectSetting::Rsplib => Dialect::Rsplib,
+        }
+    }
 }
 
 const INFINITE: i32 = -1;

@@ -1,6 +1,6 @@
 //! What the registrar is told: command line, and a file with the same names. The command line wins.
 
-use asap::config::{Limits, Profile};
+use asap::config::{DialectSetting, Limits, Profile};
 use asap::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Settings};
 use asap::runtime::admin::usual_path;
 use asap::runtime::names::look_up;
@@ -68,6 +68,10 @@ pub struct Options {
     /// [default: lan].
     #[arg(long, value_name = "lan|wan|rfc")]
     pub profile: Option<String>,
+    /// How servers, clients and other registrars speak: `rsplib` as RSPLIB does, `rfc` as the RFCs say, `auto` each as it shows
+    /// by what it sends [default: auto].
+    #[arg(long, value_name = "auto|rfc|rsplib")]
+    pub dialect: Option<String>,
     /// Accept servers that register addresses other than their own.
     #[arg(long)]
     pub proxy_registration: bool,
@@ -134,6 +138,7 @@ impl Options {
             announce_enrp: self.announce_enrp.or(file.announce_enrp),
             id: self.id.or(file.id),
             profile: self.profile.or(file.profile),
+            dialect: self.dialect.or(file.dialect),
             proxy_registration: self.proxy_registration || file.proxy_registration,
             max_pools: self.max_pools.or(file.max_pools),
             max_elements: self.max_elements.or(file.max_elements),
@@ -161,6 +166,7 @@ impl Options {
             announce: self.announce()?,
             id: self.id()?,
             profile: self.profile()?,
+            dialect: self.dialect()?,
             proxy_registration: self.proxy_registration,
             limits: self.limits(),
             admin: self.admin(),
@@ -194,6 +200,15 @@ impl Options {
         match self.profile.as_deref() {
             None => Ok(Profile::default()),
             Some(name) => Profile::by_name(name).ok_or(format!("--profile {name}: say lan, wan or rfc")),
+        }
+    }
+
+    fn dialect(&self) -> Result<DialectSetting, String> {
+        match self.dialect.as_deref() {
+            None => Ok(DialectSetting::default()),
+            Some(name) => {
+                DialectSetting::by_name(name).ok_or(format!("--dialect {name}: say auto, rfc or rsplib"))
+            }
         }
     }
 
@@ -234,13 +249,14 @@ mod tests {
     #[test]
     fn command_line_wins_over_the_file() {
         let file: Options = toml::from_str(
-            "asap = ['0.0.0.0:1']\nprofile = 'wan'\nmax-elements = 5\nproxy-registration = true",
+            "asap = ['0.0.0.0:1']\nprofile = 'wan'\ndialect = 'rsplib'\nmax-elements = 5\nproxy-registration = true",
         )
         .unwrap();
         let both = options(&["--asap", "[::1]:2", "--max-elements", "6"]).over(file);
         let both = both.settings().unwrap();
         assert_eq!(both.asap, ["[::1]:2".parse().unwrap()]);
         assert_eq!((both.profile, both.limits.elements), (Profile::Wan, 6));
+        assert_eq!(both.dialect, DialectSetting::Rsplib);
         assert!(both.proxy_registration);
         assert_eq!(both.enrp, ["127.0.0.1:9901".parse().unwrap()]);
     }
@@ -263,6 +279,7 @@ mod tests {
         let bare =
             Options::try_parse_from(["asap-registrar", "--asap", "127.0.0.1"]).map(|_| ()).unwrap_err();
         assert!(bare.to_string().contains("and a port"), "{bare}");
+        assert!(options(&["--dialect", "C"]).dialect().unwrap_err().contains("auto, rfc or rsplib"));
         assert!(options(&["--profile", "fast"]).profile().unwrap_err().contains("lan, wan or rfc"));
     }
 }

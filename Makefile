@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim model endurance registrars soak lab header examples docs clean help
+.PHONY: all demo test lint sim model endurance registrars soak lab header examples docs deb packages clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -47,9 +47,20 @@ lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 header: ## generate include/asap.h anew
 	UPDATE_HEADER=1 $(CARGO) test --test header
 
+include packaging/install.mk
+
+deb: all ## Debian packages, in build/deb (needs debhelper)
+	rm -rf build/deb
+	mkdir -p build/deb
+	debian/rules binary DEBS=$(CURDIR)/build/deb
+	dh_clean
+
+packages: all ## what `make install` places and what the Debian packages hold, and programs built against it
+	CARGO="$(CARGO)" tests/packages/run
+
 clean:
 	$(CARGO) clean
 	rm -rf build
 
 help:
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile packaging/install.mk | expand -t 16

@@ -5,7 +5,7 @@ mod demo;
 mod endpoint;
 mod table;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +44,12 @@ enum Command {
     Register(endpoint::Register),
     /// A registrar or several, a pool of three C servers, one C client; servers and registrars are killed, sessions go on.
     Demo(demo::Demo),
+    /// Write the manual pages into a directory, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// Where to.
+        directory: PathBuf,
+    },
 }
 
 /// How to reach a registrar's admin socket, and how to print.
@@ -88,6 +94,8 @@ fn main() -> ExitCode {
         Command::Resolve(resolve) => endpoint::resolve(&resolve),
         Command::Register(register) => endpoint::register(&register),
         Command::Demo(demo) => demo::run(&demo),
+        Command::Manual { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .map_err(|error| format!("cannot write to {}: {error}", directory.display())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,7 +25,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let settings = Options::read()?.settings()?;
+    let options = Options::read()?;
+    if options.manual {
+        let written = Options::manual_page().and_then(|page| io::stdout().write_all(&page));
+        return written.map_err(|error| format!("no manual page: {error}"));
+    }
+    let settings = options.settings()?;
     raise_descriptor_limit();
     // Signals that come from here on wait for the thread below.
     let signals =

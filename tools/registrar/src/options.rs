@@ -5,8 +5,9 @@ use asap::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Settings};
 use asap::runtime::admin::usual_path;
 use asap::runtime::names::look_up;
 use asap::types::ServerId;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde::Deserialize;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -101,6 +102,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+    /// Print the manual page, for packages.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    pub manual: bool,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -148,7 +153,15 @@ impl Options {
             max_queued_bytes: self.max_queued_bytes.or(file.max_queued_bytes),
             admin: self.admin.or(file.admin),
             config: self.config,
+            manual: self.manual,
         }
+    }
+
+    /// What `--help` says, as a manual page.
+    pub fn manual_page() -> io::Result<Vec<u8>> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Options::command()).section("8").render(&mut page)?;
+        Ok(page)
     }
 
     /// All of it.

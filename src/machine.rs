@@ -55,6 +55,16 @@ pub enum Protocol {
     Plain,
 }
 
+/// For whom an announcement is. Each has groups of its own, and things are said there in its own form.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Audience {
+    /// Everybody, as the RFCs say.
+    Standard,
+    /// RSPLIB's programs: they take the source of a datagram, address and port, for the SCTP transport of its sender. So what
+    /// is said to them leaves from the port number of the sender's SCTP port, and is not said if there is none.
+    Rsplib,
+}
+
 /// Which of a link's channels a message belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Channel {
@@ -176,10 +186,12 @@ pub enum Input<'a> {
         /// Which.
         link: LinkId,
     },
-    /// A datagram came on the announcement group.
+    /// A datagram came on an announcement group.
     Announce {
         /// Whose group: ASAP or ENRP.
         protocol: Protocol,
+        /// For whom the group is.
+        audience: Audience,
         /// Its source.
         from: SocketAddr,
         /// The datagram. Untrusted.
@@ -215,10 +227,12 @@ pub enum Effect {
         /// Break it off (true), or deliver what was sent first.
         abort: bool,
     },
-    /// Send a datagram to the announcement group of `protocol`, on every interface.
+    /// Send a datagram to the announcement groups of `protocol` that are for `audience`, on every interface.
     Announce {
         /// ASAP or ENRP.
         protocol: Protocol,
+        /// For whom.
+        audience: Audience,
         /// The datagram.
         bytes: Vec<u8>,
     },

@@ -4,9 +4,11 @@
 mod carrier;
 
 use asap::config::Limits;
-use asap::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
+use asap::machine::{
+    Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol,
+};
 use asap::runtime::driver::{Driver, DriverConfig, Remote, Thread, spawn};
-use asap::runtime::multicast::Multicast;
+use asap::runtime::multicast::{Group, Multicast};
 use asap::runtime::poller::PollPoller;
 use asap::types::Time;
 use carrier::{carrier, dial};
@@ -452,7 +454,11 @@ fn the_thread_takes_no_signals() {
 fn announcements_go_out_and_come_in() {
     let _alone = alone();
     let port = UdpSocket::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let groups = vec![(Protocol::Enrp, SocketAddr::from(([224, 0, 1, 185], port)))];
+    let groups = vec![Group {
+        protocol: Protocol::Enrp,
+        audience: Audience::Standard,
+        address: SocketAddr::from(([224, 0, 1, 185], port)),
+    }];
     let multicast = Multicast { groups, hear: true, loopback: true };
     let hears = start(Limits::default(), Some(multicast.clone()));
     let speaks = start(Limits::default(), Some(Multicast { hear: false, ..multicast }));
@@ -460,7 +466,8 @@ fn announcements_go_out_and_come_in() {
         for (protocol, said) in
             [(Protocol::Asap, "to a group that is not there"), (Protocol::Enrp, "announce")]
         {
-            echo.effects.push_back(Effect::Announce { protocol, bytes: said.into() });
+            let audience = Audience::Standard;
+            echo.effects.push_back(Effect::Announce { protocol, audience, bytes: said.into() });
         }
     });
     assert_eq!(hears.next(), Event::Heard(b"announce".to_vec()));

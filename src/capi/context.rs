@@ -60,7 +60,7 @@ pub unsafe extern "C" fn rsp_freeinfo(info: *mut rsp_info) {
 /// `info`: from `rsp_initinfo`. `arg`: one of
 ///   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
 ///                                                   IPv6 addresses with port in brackets)
-///   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on the groups assigned by IANA, not at all, or there
+///   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
 ///
 /// Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
 /// program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with

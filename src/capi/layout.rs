@@ -39,7 +39,7 @@ pub struct rsp_info {
     pub ri_registrars: *mut rsp_registrar_info,
     /// Not 0: do not listen for announcements.
     pub ri_disable_autoconfig: c_int,
-    /// The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group.
+    /// The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group, and RSPLIB's 239.0.0.50:3863.
     pub ri_registrar_announce: *mut libc::sockaddr,
     /// How long an announced registrar is believed (T7-ENRPoutdate); default 5000.
     pub ri_registrar_announce_timeout: c_uint,

@@ -39,9 +39,10 @@ pub struct asap_registrar_config {
     /// among them does no harm: all registrars of a cluster can be told the same.
     pub arc_peers: *const c_char,
     /// "auto": it announces itself and finds others on the usual multicast groups, if it serves more than this
-    /// host; "off": not at all; or a group of your own for servers and clients. Default "auto".
+    /// host; "off": not at all; or groups of your own for servers and clients, "GROUP:PORT" or, for
+    /// RSPLIB's programs, "rsplib:GROUP:PORT". Default "auto".
     pub arc_announce: *const c_char,
-    /// A group of your own, "GROUP:PORT", for registrars among themselves.
+    /// Groups of your own for registrars among themselves.
     pub arc_announce_enrp: *const c_char,
     /// Timers: "lan", "wan" or "rfc"; default "lan".
     pub arc_profile: *const c_char,

@@ -11,7 +11,7 @@
 
 use super::context::{Context, HomeLink, MAX_TRIED, Timer};
 use super::{Event, Home};
-use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
+use crate::machine::{Audience, Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::types::{Addresses, ServerId, TransportAddress};
 use crate::wire::Dialect;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +119,7 @@ impl Hunt {
     pub(super) fn on_announce(
         &mut self,
         ctx: &mut Context,
+        audience: Audience,
         from: SocketAddr,
         server: Option<ServerId>,
         transports: &[TransportAddress],
@@ -126,10 +127,15 @@ impl Hunt {
         let mut announced: Vec<Destination> =
             transports.iter().filter_map(|t| destination(t, from.ip())).take(MAX_TRANSPORTS).collect();
         if transports.is_empty() {
+            let port = match audience {
+                Audience::Standard => ASAP_PORT,
+                // Its registrars are anywhere, and say so by where they announce themselves from.
+                Audience::Rsplib => from.port(),
+            };
             announced.push(Destination {
                 kind: LinkKind::Sctp,
                 protocol: Protocol::Asap,
-                port: ASAP_PORT,
+                port,
                 addresses: from.ip().into(),
             });
         }

@@ -16,7 +16,9 @@ mod report;
 mod resolution;
 
 use crate::config::{EndpointConfig, Limits};
-use crate::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
+use crate::machine::{
+    Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol,
+};
 use crate::policy::Policy;
 use crate::types::{
     Capabilities, ErrorCause, PeId, PoolElement, PoolHandle, RegistrationLife, ServerId, Time,
@@ -624,10 +626,10 @@ impl Endpoint {
         self.reports.on_home(&mut self.ctx);
     }
 
-    fn on_announce(&mut self, from: SocketAddr, bytes: &[u8]) {
+    fn on_announce(&mut self, audience: Audience, from: SocketAddr, bytes: &[u8]) {
         match AsapMessage::decode(bytes, Dialect::Unknown).map(|decoded| decoded.message) {
             Ok(AsapMessage::ServerAnnounce { server, transports }) => {
-                self.hunt.on_announce(&mut self.ctx, from, server, &transports);
+                self.hunt.on_announce(&mut self.ctx, audience, from, server, &transports);
             }
             Ok(_) | Err(_) => self.ctx.counters.rejected_messages += 1,
         }
@@ -656,7 +658,7 @@ impl Machine for Endpoint {
             // wanted it sent makes it anew for the next home.
             Input::SendFailed { link, .. } if self.is_home(link) => self.lose_home(true),
             Input::SendFailed { .. } | Input::Writable { .. } | Input::Timeout => {}
-            Input::Announce { protocol: _, from, bytes } => self.on_announce(from, bytes),
+            Input::Announce { protocol: _, audience, from, bytes } => self.on_announce(audience, from, bytes),
         }
         // What has come counts, also at the very instant of a deadline.
         while let Some(timer) = self.ctx.timers.pop_due(self.ctx.now) {

@@ -14,7 +14,7 @@ use crate::runtime::admin::AdminSocket;
 use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::interfaces::local_addresses;
 use crate::runtime::listener::has_sctp;
-use crate::runtime::multicast::Multicast;
+use crate::runtime::multicast::{Group, Multicast};
 use crate::runtime::poller::{PollPoller, Poller};
 use crate::runtime::{entropy, now};
 use crate::types::{Addresses, ServerId, TransportAddress, TransportUse};
@@ -81,7 +81,7 @@ pub enum Announce {
     /// Not at all.
     Off,
     /// To these groups; on the loopback interface, if only this machine is served.
-    Groups(Vec<(Protocol, SocketAddr)>),
+    Groups(Vec<Group>),
 }
 
 /// Where administration is.
@@ -158,10 +158,11 @@ impl Host {
                 "serving networks without encryption or authentication: whoever reaches the ports can register servers"
             );
         }
-        let multicast = settings.announce.multicast(local);
+        let sctp = has_sctp();
+        let multicast = settings.announce.multicast(local, sctp);
         let announcing = multicast.is_some();
         // Where the kernel has SCTP it serves beside TCP, on the same addresses and ports.
-        let kinds: &[LinkKind] = if has_sctp() {
+        let kinds: &[LinkKind] = if sctp {
             &[LinkKind::Tcp, LinkKind::Sctp]
         } else {
             log::info!("TCP only: this system's kernel has no SCTP (on Linux `modprobe sctp` may load it)");
@@ -302,8 +303,8 @@ impl Drop for Running {
 }
 
 impl Announce {
-    /// As people say it: `auto`, `off` or a group for elements and users; a group for registrars among themselves. The word
-    /// that was not understood.
+    /// As people say it: `auto`, `off` or groups for elements and users, separated by commas; groups for registrars among themselves. The
+    /// word that was not understood.
     pub fn by_words<'a>(asap: Option<&'a str>, enrp: Option<&'a str>) -> Result<Announce, &'a str> {
         let mut groups = Vec::new();
         let asap = match asap {
@@ -313,19 +314,18 @@ impl Announce {
         };
         for (protocol, text) in [(Protocol::Asap, asap), (Protocol::Enrp, enrp)] {
             let Some(text) = text else { continue };
-            match text.parse::<SocketAddr>() {
-                Ok(group) if group.ip().is_multicast() => groups.push((protocol, group)),
-                Ok(_) | Err(_) => return Err(text),
+            for word in text.split(',').map(str::trim) {
+                groups.push(Group::by_word(protocol, word).ok_or(word)?);
             }
         }
         Ok(if groups.is_empty() { Announce::Auto } else { Announce::Groups(groups) })
     }
 
-    /// The groups to announce to and to hear; `local` if only this machine is served.
-    fn multicast(&self, local: bool) -> Option<Multicast> {
+    /// The groups to announce to and to hear; `local` if only this machine is served, `sctp` if over that, too.
+    fn multicast(&self, local: bool, sctp: bool) -> Option<Multicast> {
         match self {
             Announce::Auto if local => None,
-            Announce::Auto => Some(Multicast::usual(&[Protocol::Asap, Protocol::Enrp])),
+            Announce::Auto => Some(Multicast::usual(&[Protocol::Asap, Protocol::Enrp], sctp)),
             Announce::Off => None,
             Announce::Groups(groups) => {
                 Some(Multicast { groups: groups.clone(), hear: true, loopback: local })
@@ -444,6 +444,7 @@ fn open_admin(admin: Admin, remote: Remote<Registrar>, about: About) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Audience;
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -455,11 +456,23 @@ mod tests {
 
     #[test]
     fn announces_on_its_own_only_what_others_can_reach() {
-        assert!(Announce::Auto.multicast(true).is_none());
-        let all = Announce::Auto.multicast(false).unwrap();
-        assert!(!all.loopback && all.groups.iter().any(|(protocol, _)| *protocol == Protocol::Enrp));
-        let groups = vec![(Protocol::Asap, at("239.0.0.50:3863"))];
-        assert!(Announce::Groups(groups).multicast(true).is_some_and(|multicast| multicast.loopback));
+        assert!(Announce::Auto.multicast(true, true).is_none());
+        let all = Announce::Auto.multicast(false, true).unwrap();
+        assert!(!all.loopback && all.groups.iter().any(|group| group.protocol == Protocol::Enrp));
+        let own = Announce::by_words(Some("239.0.0.7:3863"), None).unwrap();
+        assert!(own.multicast(true, true).is_some_and(|multicast| multicast.loopback));
+    }
+
+    #[test]
+    fn groups_of_ones_own_are_said_in_words() {
+        let said = Announce::by_words(Some("239.0.0.7:1, rsplib:239.0.0.8:2"), Some("239.0.0.9:3")).unwrap();
+        let Announce::Groups(groups) = said else { panic!("{said:?}") };
+        let groups: Vec<_> = groups.iter().map(|g| (g.protocol, g.audience, g.address.port())).collect();
+        let (asap, enrp) = (Protocol::Asap, Protocol::Enrp);
+        let (standard, rsplib) = (Audience::Standard, Audience::Rsplib);
+        assert_eq!(groups, [(asap, standard, 1), (asap, rsplib, 2), (enrp, standard, 3)]);
+        assert_eq!(Announce::by_words(Some("239.0.0.7:1,10.0.0.1:2"), None), Err("10.0.0.1:2"));
+        assert_eq!(Announce::by_words(Some("off"), Some("239.0.0.7:1")), Ok(Announce::Off));
     }
 
     #[test]

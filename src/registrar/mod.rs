@@ -39,11 +39,11 @@ mod tests;
 
 pub use peers::{Peer, PeerState, Standing};
 
-use crate::config::{Limits, RegistrarConfig};
+use crate::config::{DialectSetting, Limits, RegistrarConfig};
 use crate::handlespace::{Entry, Handlespace};
-use crate::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
+use crate::machine::{Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
 use crate::timer::Timers;
-use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportAddress};
+use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportAddress, TransportKind};
 use crate::wire::{self, AsapMessage, Decoded, Dialect, Registration, Rejected};
 use announce::Announcer;
 use clients::Clients;
@@ -420,10 +420,10 @@ impl Machine for Registrar {
             }
             Input::SendFailed { link, channel: _, message } => self.on_send_failed(now, link, &message),
             Input::Writable { .. } => {}
-            Input::Announce { protocol: Protocol::Enrp, from, bytes } => {
-                self.on_peer_announcement(now, from, bytes);
+            Input::Announce { protocol: Protocol::Enrp, audience, from, bytes } => {
+                self.on_peer_announcement(now, audience, from, bytes);
             }
-            Input::Announce { protocol: _, from: _, bytes } => self.on_announce(now, bytes),
+            Input::Announce { protocol: _, audience: _, from: _, bytes } => self.on_announce(now, bytes),
             Input::Timeout => self.on_timeout(now),
         }
     }
@@ -569,16 +569,27 @@ impl Registrar {
     }
 
     fn announce(&mut self, now: Time) {
-        let announcement =
-            AsapMessage::ServerAnnounce { server: Some(self.id), transports: self.asap.clone() };
-        if let Ok(bytes) = announcement.encode(Dialect::Unknown) {
-            self.out.effects.push_back(Effect::Announce { protocol: Protocol::Asap, bytes });
-            self.out.counters.announcements += 1;
+        // RSPLIB's programs take the source for the address, which is none that TCP could be had at.
+        let to_rsplib =
+            self.speaks_to_rsplib(&self.asap).then(|| (Audience::Rsplib, Dialect::Rsplib, Vec::new()));
+        let to_all = (Audience::Standard, Dialect::Unknown, self.asap.clone());
+        for (audience, dialect, transports) in std::iter::once(to_all).chain(to_rsplib) {
+            let announcement = AsapMessage::ServerAnnounce { server: Some(self.id), transports };
+            if let Ok(bytes) = announcement.encode(dialect) {
+                self.out.effects.push_back(Effect::Announce { protocol: Protocol::Asap, audience, bytes });
+                self.out.counters.announcements += 1;
+            }
         }
         // At least 10 ms, whatever the configuration says: this goes to everybody.
         let interval =
             self.announcer.interval(now, self.config.t6_serverannounce).max(Duration::from_millis(10));
         self.timers.set(Wake::Announce, now + interval);
+    }
+
+    /// Whether what is said with these transports is said on RSPLIB's groups, too.
+    fn speaks_to_rsplib(&self, transports: &[TransportAddress]) -> bool {
+        self.config.dialect != DialectSetting::Rfc
+            && transports.iter().any(|transport| transport.kind() == TransportKind::Sctp)
     }
 
     /// Takes an element out, and tells whom it concerns.

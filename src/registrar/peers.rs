@@ -12,7 +12,7 @@ use super::audit::Audit;
 use super::links::preferred;
 use super::{ElementKey, Event, Registrar, Wake};
 use crate::handlespace::View;
-use crate::machine::{Channel, Effect, LinkId, Protocol};
+use crate::machine::{Audience, Channel, Effect, LinkId, Protocol};
 use crate::types::{Capabilities, CauseCode, ErrorCause, PeChecksum, ServerId, Time, TransportAddress};
 use crate::wire::{
     Decoded, Dialect, EnrpHeader, EnrpMessage, Introduction, Rejected, ServerInformation, UpdateAction,
@@ -296,8 +296,20 @@ impl Registrar {
         if !self.enrp.is_empty()
             && let Ok(bytes) = message.encode(Dialect::Unknown)
         {
-            self.out.effects.push_back(Effect::Announce { protocol: Protocol::Enrp, bytes });
+            self.push_presence(Audience::Standard, bytes);
         }
+        // RSPLIB reads the port in the server information, and takes the source for the address. Without a checksum it would not
+        // take it for a presence.
+        if let EnrpMessage::Presence { checksum: Some(_), server: Some(own), .. } = &message
+            && self.speaks_to_rsplib(std::slice::from_ref(&own.transport))
+            && let Ok(bytes) = message.encode(Dialect::Rsplib)
+        {
+            self.push_presence(Audience::Rsplib, bytes);
+        }
+    }
+
+    fn push_presence(&mut self, audience: Audience, bytes: Vec<u8>) {
+        self.out.effects.push_back(Effect::Announce { protocol: Protocol::Enrp, audience, bytes });
     }
 
     pub(super) fn send_presence(&mut self, link: LinkId, reply_required: bool) {
@@ -569,7 +581,13 @@ impl Registrar {
     }
 
     /// A presence on the multicast group: only a hint where a registrar may be (RFC 5353 6.2).
-    pub(super) fn on_peer_announcement(&mut self, now: Time, from: SocketAddr, bytes: &[u8]) {
+    pub(super) fn on_peer_announcement(
+        &mut self,
+        now: Time,
+        audience: Audience,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
         let Ok(Decoded { message: EnrpMessage::Presence { header, introduction, server, .. }, .. }) =
             EnrpMessage::decode(bytes, Dialect::Unknown)
         else {
@@ -580,7 +598,14 @@ impl Registrar {
         let is_own =
             server == self.id && introduction.is_some_and(|told| told.incarnation == self.incarnation);
         if !is_own && self.link_to(server).is_none() {
-            self.learn_announced(now, server, &information.transport, from.ip());
+            let transport = match (audience, information.transport) {
+                // RSPLIB lists every address of its machine, loopback among them: the source is one that can be reached.
+                (Audience::Rsplib, TransportAddress::Sctp { port, transport_use, .. }) => {
+                    TransportAddress::Sctp { port, transport_use, addresses: from.ip().to_canonical().into() }
+                }
+                (_, transport) => transport,
+            };
+            self.learn_announced(now, server, &transport, from.ip());
         }
     }
 

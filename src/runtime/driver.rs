@@ -4,7 +4,7 @@
 use crate::config::Limits;
 use crate::machine::{Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
 use crate::runtime::link::LinkEvent;
-use crate::runtime::multicast::Multicast;
+use crate::runtime::multicast::{Group, Multicast};
 use crate::runtime::now;
 use crate::runtime::poller::{Interest, Poller, Ready};
 use crate::runtime::wake::Wake;
@@ -280,8 +280,9 @@ impl<M: Machine> Driver<M> {
         let Driver { machine, world, .. } = self;
         let World { groups, effects, .. } = world;
         if let Some(groups) = groups {
-            groups.receive(index, &mut |protocol, from, bytes| {
-                machine.handle(now, Input::Announce { protocol, from, bytes });
+            groups.receive(index, &mut |group, from, bytes| {
+                let Group { protocol, audience, .. } = group;
+                machine.handle(now, Input::Announce { protocol, audience, from, bytes });
                 collect(machine, now, effects, on_event);
             });
         }

@@ -30,8 +30,21 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
 pub(super) struct Interface {
     pub name: String,
     pub index: u32,
-    pub ipv4: Option<Ipv4Addr>,
-    pub ipv6: bool,
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// By which the system knows it where it takes an IPv4 address for an interface.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|ip| match ip {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    pub fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
+    }
 }
 
 /// The interfaces that are up and multicast-capable, without loopback or with nothing but loopback.
@@ -45,16 +58,11 @@ pub(super) fn multicast_interfaces(loopback: bool) -> io::Result<Vec<Interface>>
         let place = match found.iter().position(|interface| interface.index == index) {
             Some(place) => place,
             None => {
-                found.push(Interface { name: entry.name.clone(), index, ipv4: None, ipv6: false });
+                found.push(Interface { name: entry.name.clone(), index, addresses: Vec::new() });
                 found.len() - 1
             }
         };
-        match entry.ip() {
-            IpAddr::V4(v4) => {
-                found[place].ipv4.get_or_insert(v4);
-            }
-            IpAddr::V6(_) => found[place].ipv6 = true,
-        }
+        found[place].addresses.push(entry.ip());
     }
     Ok(found)
 }
@@ -85,6 +93,6 @@ mod tests {
     fn loopback_carries_multicast_only_when_asked_for() {
         assert!(multicast_interfaces(false).unwrap().iter().all(|interface| interface.name != "lo"));
         let lo = multicast_interfaces(true).unwrap();
-        assert!(lo.len() == 1 && lo[0].ipv4 == Some(Ipv4Addr::LOCALHOST), "{lo:?}");
+        assert!(lo.len() == 1 && lo[0].ipv4() == Some(Ipv4Addr::LOCALHOST), "{lo:?}");
     }
 }

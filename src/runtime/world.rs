@@ -81,7 +81,14 @@ impl World {
         for (n, listener) in listeners.iter().enumerate() {
             poller.set(listener.fd(), LISTENERS + n, Interest::READ)?;
         }
-        let groups = config.multicast.as_ref().map(Groups::open);
+        let ports: Vec<(Protocol, SocketAddr)> = config
+            .listeners
+            .iter()
+            .zip(&locals)
+            .filter(|((kind, ..), _)| *kind == LinkKind::Sctp)
+            .map(|((_, protocol, _), at)| (*protocol, *at))
+            .collect();
+        let groups = config.multicast.as_ref().map(|multicast| Groups::open(multicast, &ports));
         for (n, fd) in groups.iter().flat_map(Groups::descriptors) {
             poller.set(fd, GROUPS + n, Interest::READ)?;
         }
@@ -268,9 +275,9 @@ impl World {
                     self.touch(place);
                 }
             }
-            Effect::Announce { protocol, bytes } => {
+            Effect::Announce { protocol, audience, bytes } => {
                 if let Some(groups) = &mut self.groups {
-                    groups.announce(protocol, &bytes);
+                    groups.announce(protocol, audience, &bytes);
                 }
             }
         }

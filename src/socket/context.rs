@@ -15,7 +15,7 @@ use crate::machine::{Destination, Effect, Input, LinkKind, Machine, Protocol};
 use crate::runtime;
 use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::listener::has_sctp;
-use crate::runtime::multicast::Multicast;
+use crate::runtime::multicast::{Group, Multicast};
 use crate::runtime::names::look_up;
 use crate::runtime::poller::PollPoller;
 use crate::timer::Timers;
@@ -85,8 +85,12 @@ impl Context {
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
         let registrars = registrars(options, std::env::var("ASAP_REGISTRARS").ok())?;
         let multicast = (!options.no_announcements).then(|| match options.announce_group {
-            Some(group) => Multicast { groups: vec![(Protocol::Asap, group)], hear: true, loopback: false },
-            None => Multicast::usual(&[Protocol::Asap]),
+            Some(address) => {
+                let (protocol, audience) = (Protocol::Asap, options.semantics.announcers);
+                let groups = vec![Group { protocol, audience, address }];
+                Multicast { groups, hear: true, loopback: false }
+            }
+            None => Multicast::usual(&[Protocol::Asap], has_sctp()),
         });
         log::info!(
             "registrars are looked for over {}",

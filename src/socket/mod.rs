@@ -80,7 +80,7 @@ pub struct Options {
     pub registrars: Vec<Vec<SocketAddr>>,
     /// Do not listen for announcements.
     pub no_announcements: bool,
-    /// The announcement group, if not the IANA ones.
+    /// The announcement group, if not IANA's and RSPLIB's.
     pub announce_group: Option<SocketAddr>,
     /// Replaces T7 (how long an announced registrar is believed).
     pub announce_timeout: Option<Duration>,

@@ -2,6 +2,7 @@
 //! `libasap.so` and a library for RSPLIB's programs are the same but for this value. docs/semantics.md is its table.
 
 use super::{Error, Result};
+use crate::machine::Audience;
 use std::os::fd::RawFd;
 
 /// Where libasap and RSPLIB differ.
@@ -33,6 +34,8 @@ pub struct Semantics {
     pub handle_bytes: usize,
     /// errno is RSPLIB's for sessions that there are not, sockets in the wrong state, and registrars that do not answer.
     pub rsplib_errnos: bool,
+    /// Whose registrars are announced on a group that the program names. It matters for those that do not say where they are.
+    pub announcers: Audience,
 }
 
 impl Semantics {
@@ -50,6 +53,7 @@ impl Semantics {
         default_items: None,
         handle_bytes: 1024,
         rsplib_errnos: false,
+        announcers: Audience::Standard,
     };
 
     /// What RSPLIB 3 does.
@@ -66,6 +70,7 @@ impl Semantics {
         default_items: Some(1),
         handle_bytes: 32,
         rsplib_errnos: true,
+        announcers: Audience::Rsplib,
     };
 }
 

@@ -131,7 +131,7 @@ impl<M: Machine> Driven<M> {
                 let before = self.links.insert(*link, State::Dead);
                 assert!(matches!(before, Some(State::Coming | State::Up)), "closes {link:?}, {before:?}");
             }
-            Effect::Announce { protocol, bytes } => {
+            Effect::Announce { protocol, audience: _, bytes } => {
                 assert_eq!(*protocol, Protocol::Asap);
                 AsapMessage::decode(bytes, Dialect::Rfc).expect("announces what can be read");
             }
@@ -208,8 +208,9 @@ impl<M: Machine> Driven<M> {
                 let Some(link) = self.named(*index) else { return };
                 self.input(Input::Writable { link });
             }
-            Step::Announce(from, bytes) => {
-                self.input(Input::Announce { protocol: Protocol::Asap, from: *from, bytes })
+            Step::Announce(audience, from, bytes) => {
+                let (protocol, audience) = (Protocol::Asap, *audience);
+                self.input(Input::Announce { protocol, audience, from: *from, bytes })
             }
             Step::Leap(time) => {
                 self.now = self.now + *time;

@@ -1,7 +1,7 @@
 //! Steps: a small world of few addresses, pools and elements, so that what random steps say has something to do with
 //! what was said before.
 
-use asap::machine::{Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
+use asap::machine::{Audience, Channel, Destination, LinkFailure, LinkKind, Protocol, UserChannel};
 use asap::policy::{Policy, PolicyType};
 use asap::types::{
     Addresses, Capabilities, CauseCode, ErrorCause, PeChecksum, PeId, PoolElement, PoolHandle,
@@ -32,7 +32,7 @@ pub enum Step {
     /// What was never sent could not be delivered.
     FalselyUndelivered(Index, Channel, Vec<u8>),
     Writable(Index),
-    Announce(SocketAddr, Vec<u8>),
+    Announce(Audience, SocketAddr, Vec<u8>),
     /// Time passes, with a wake-up at the end of it only.
     Leap(Duration),
     /// The machine is woken when it asks for it.
@@ -332,10 +332,10 @@ pub fn step() -> BoxedStrategy<Step> {
         1 => (any::<Index>(), channel(), bytes())
             .prop_map(|(link, channel, bytes)| Step::FalselyUndelivered(link, channel, bytes)),
         1 => any::<Index>().prop_map(Step::Writable),
-        2 => (socket_address(), prop_oneof![
+        2 => (prop_oneof![Just(Audience::Standard), Just(Audience::Rsplib)], socket_address(), prop_oneof![
             announcement().prop_map(|message| message.encode(Dialect::Rfc).unwrap()),
             bytes(),
-        ]).prop_map(|(from, bytes)| Step::Announce(from, bytes)),
+        ]).prop_map(|(audience, from, bytes)| Step::Announce(audience, from, bytes)),
         2 => span().prop_map(Step::Leap),
         4 => short.prop_map(Step::Wait),
         1 => Just(Step::Timeout),

@@ -6,7 +6,9 @@ use crate::host::Host;
 use crate::invariants::check_registrar;
 use crate::watch::Watch;
 use asap::config::{Limits, RegistrarConfig};
-use asap::machine::{Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
+use asap::machine::{
+    Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol,
+};
 use asap::registrar::{Registrar, Setup};
 use asap::types::{Addresses, Rng, ServerId, Time, TransportAddress, TransportUse};
 use std::collections::BTreeMap;
@@ -131,7 +133,7 @@ pub(crate) enum Happening {
     Deliver { pipe: usize, end: usize, channel: Channel, bytes: Vec<u8> },
     Down { pipe: usize, end: usize, why: LinkFailure },
     Patience { pipe: usize },
-    Announce { node: usize, protocol: Protocol, from: SocketAddr, bytes: Vec<u8> },
+    Announce { node: usize, protocol: Protocol, audience: Audience, from: SocketAddr, bytes: Vec<u8> },
     Wake { node: usize, life: u32, slot: Slot },
 }
 
@@ -400,12 +402,12 @@ impl World {
                     self.input(node, slot, Input::Timeout);
                 }
             }
-            Happening::Announce { node, protocol, from, bytes } => {
+            Happening::Announce { node, protocol, audience, from, bytes } => {
                 if let Some(waiting) = &mut self.nodes[node].paused {
-                    waiting.push(Happening::Announce { node, protocol, from, bytes });
+                    waiting.push(Happening::Announce { node, protocol, audience, from, bytes });
                 } else if self.nodes[node].process.is_some() {
                     self.note("announce", &bytes);
-                    self.input(node, 0, Input::Announce { protocol, from, bytes: &bytes });
+                    self.input(node, 0, Input::Announce { protocol, audience, from, bytes: &bytes });
                 }
             }
             Happening::Arrive { pipe, to } => self.arrive(pipe, to),
@@ -698,7 +700,7 @@ impl World {
                 let why = if abort { LinkFailure::Reset } else { LinkFailure::Closed };
                 self.send(pipe, 1 - end, |pipe, end| Happening::Down { pipe, end, why });
             }
-            Effect::Announce { protocol, bytes } => {
+            Effect::Announce { protocol, audience, bytes } => {
                 let port = if protocol == Protocol::Enrp { ENRP_PORT } else { ASAP_PORT };
                 let from = SocketAddr::new(self.nodes[node].address, port);
                 for other in 0..self.nodes.len() {
@@ -708,7 +710,7 @@ impl World {
                     }
                     let at = self.now + self.delay(node, other);
                     let bytes = bytes.clone();
-                    self.schedule(at, Happening::Announce { node: other, protocol, from, bytes });
+                    self.schedule(at, Happening::Announce { node: other, protocol, audience, from, bytes });
                 }
             }
         }

@@ -196,8 +196,11 @@ fn connected_to(effect: &Effect) -> Option<u8> {
 
 fn announce(rig: &mut Rig, from: &str, server: u32, transports: Vec<TransportAddress>) {
     let message = AsapMessage::ServerAnnounce { server: ServerId::new(server), transports };
-    let bytes = message.encode(Dialect::Unknown).unwrap();
-    rig.input(Input::Announce { protocol: Protocol::Asap, from: from.parse().unwrap(), bytes: &bytes });
+    hear(rig, Audience::Standard, from, &message.encode(Dialect::Unknown).unwrap());
+}
+
+fn hear(rig: &mut Rig, audience: Audience, from: &str, bytes: &[u8]) {
+    rig.input(Input::Announce { protocol: Protocol::Asap, audience, from: from.parse().unwrap(), bytes });
 }
 
 fn announced_tcp(registrar: u8) -> TransportAddress {
@@ -245,6 +248,20 @@ fn an_announcement_without_transport_means_sctp_at_its_source_and_the_asap_port(
         protocol: Protocol::Asap,
         port: 3863,
         addresses: IpAddr::from([127, 0, 0, 1]).into(),
+    };
+    assert_eq!(rig.effects(), [Effect::Connect { link: link(0), to: expected }]);
+}
+
+#[test]
+fn an_announcement_of_rsplib_means_sctp_at_its_source_and_the_port_of_the_source() {
+    let mut rig = Rig::new();
+    hear(&mut rig, Audience::Rsplib, "10.1.1.1:23456", &[0x0a, 0, 0, 8, 0x11, 0x11, 0x11, 0x11]);
+    rig.resolve("pool", 0);
+    let expected = Destination {
+        kind: LinkKind::Sctp,
+        protocol: Protocol::Asap,
+        port: 23456,
+        addresses: IpAddr::from([10, 1, 1, 1]).into(),
     };
     assert_eq!(rig.effects(), [Effect::Connect { link: link(0), to: expected }]);
 }
@@ -358,11 +375,11 @@ fn a_mass_of_announcements_is_not_remembered() {
 #[test]
 fn what_is_no_announcement_is_counted_and_never_answered() {
     let mut rig = Rig::new();
-    let from = "10.0.0.6:3863".parse().unwrap();
-    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &[0x4f, 0, 0, 4] });
-    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &[] });
+    let from = "10.0.0.6:3863";
+    hear(&mut rig, Audience::Standard, from, &[0x4f, 0, 0, 4]);
+    hear(&mut rig, Audience::Rsplib, from, &[]);
     let card = answer("pool", &[1]).encode(Dialect::Unknown).unwrap();
-    rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &card });
+    hear(&mut rig, Audience::Standard, from, &card);
     assert_eq!(rig.endpoint.counters().rejected_messages, 3);
     assert!(rig.effects().is_empty());
 }

@@ -180,7 +180,12 @@ impl World {
                 };
                 let bytes = message.encode(Dialect::Unknown).unwrap();
                 let from = SocketAddr::from(([10, 0, 0, registrar], 3863));
-                self.rig.input(Input::Announce { protocol: Protocol::Asap, from, bytes: &bytes });
+                self.rig.input(Input::Announce {
+                    protocol: Protocol::Asap,
+                    audience: Audience::Standard,
+                    from,
+                    bytes: &bytes,
+                });
             }
             10 | 11 => self.bring_up(),
             12 => {

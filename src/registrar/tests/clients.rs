@@ -152,6 +152,7 @@ fn survives_any_bytes_on_any_link() {
         }
         world.input(Input::Announce {
             protocol: Protocol::Asap,
+            audience: Audience::Standard,
             from: SocketAddr::new(ip("10.0.0.3"), 1),
             bytes: &bytes,
         });
@@ -205,6 +206,7 @@ fn hear(world: &mut World, id: u32) {
     let bytes = heard.encode(Dialect::Rfc).unwrap();
     world.input(Input::Announce {
         protocol: Protocol::Asap,
+        audience: Audience::Standard,
         from: SocketAddr::new(ip("10.0.0.3"), 3863),
         bytes: &bytes,
     });
@@ -217,7 +219,20 @@ fn announcements(world: &mut World, time: Duration, others: &[u32]) -> usize {
         others.iter().for_each(|id| hear(world, *id));
         world.pass(ms(500));
     }
-    world.done().iter().filter(|done| matches!(done, Done::Announce(_))).count()
+    world.done().iter().filter(|done| matches!(done, Done::Announce(..))).count()
+}
+
+#[test]
+fn announces_itself_to_rsplib_without_transports_if_it_can_be_had_over_sctp() {
+    let asap = vec![sctp(&["10.0.0.100"], 3863, TransportUse::DataOnly), tcp("10.0.0.100", 3863)];
+    let setup = Setup { asap: asap.clone(), announce: true, ..setup() };
+    let mut world = World::of(Registrar::new(config(), Limits::default(), 7, setup));
+    world.pass(ms(250));
+    let of = |transports| AsapMessage::ServerAnnounce { server: Some(me()), transports };
+    assert_eq!(
+        world.done(),
+        [Done::Announce(Audience::Standard, of(asap)), Done::Announce(Audience::Rsplib, of(Vec::new()))]
+    );
 }
 
 #[test]
@@ -225,7 +240,7 @@ fn announces_itself_with_its_transports_every_t6_when_alone() {
     let mut world = announcing();
     let announcement =
         AsapMessage::ServerAnnounce { server: Some(me()), transports: vec![tcp("10.0.0.100", 3863)] };
-    assert_eq!(world.done(), [Done::Announce(announcement)], "as soon as it serves");
+    assert_eq!(world.done(), [Done::Announce(Audience::Standard, announcement)], "as soon as it serves");
     assert_eq!(announcements(&mut world, Duration::from_secs(10), &[]), 10);
 }
 

@@ -10,7 +10,7 @@ enum Delivery {
     Up { link: LinkId, local: SocketAddr, peer: SocketAddr },
     Down(LinkId, LinkFailure),
     Message(LinkId, Channel, Vec<u8>),
-    Announce(SocketAddr, Vec<u8>),
+    Announce(Audience, SocketAddr, Vec<u8>),
 }
 
 pub(super) struct Node {
@@ -210,8 +210,9 @@ impl Cluster {
             Delivery::Message(link, channel, bytes) => {
                 self.input(node, Input::Message { link, channel, bytes: &bytes, complete: true });
             }
-            Delivery::Announce(from, bytes) => {
-                self.input(node, Input::Announce { protocol: Protocol::Enrp, from, bytes: &bytes });
+            Delivery::Announce(audience, from, bytes) => {
+                let input = Input::Announce { protocol: Protocol::Enrp, audience, from, bytes: &bytes };
+                self.input(node, input);
             }
         }
         true
@@ -276,13 +277,13 @@ impl Cluster {
                     }
                 }
                 Effect::Close { link, .. } => self.disconnect((node, link), LinkFailure::Closed),
-                Effect::Announce { protocol: Protocol::Enrp, bytes } => {
+                Effect::Announce { protocol: Protocol::Enrp, audience, bytes } => {
                     let from = SocketAddr::new(ip(&address(node)), 40_000);
                     for to in 0..self.nodes.len() {
                         if to == node || self.is_cut(node, to) {
                             continue;
                         }
-                        self.queue.push_back((to, Delivery::Announce(from, bytes.clone())));
+                        self.queue.push_back((to, Delivery::Announce(audience, from, bytes.clone())));
                     }
                 }
                 Effect::Announce { .. } => {}

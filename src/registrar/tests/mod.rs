@@ -28,7 +28,7 @@ enum Done {
     Enrp(LinkId, EnrpMessage),
     Connect(LinkId, Destination),
     Close(LinkId, bool),
-    Announce(AsapMessage),
+    Announce(Audience, AsapMessage),
 }
 
 fn setup() -> Setup {
@@ -96,9 +96,12 @@ impl World {
                 Effect::Send { channel: Channel::User(_), .. } => panic!("user data from a registrar"),
                 Effect::Connect { link, to } => Done::Connect(link, to),
                 Effect::Close { link, abort } => Done::Close(link, abort),
-                Effect::Announce { protocol, bytes } => {
+                Effect::Announce { protocol, audience, bytes } => {
                     assert_eq!(protocol, Protocol::Asap);
-                    Done::Announce(AsapMessage::decode(&bytes, Dialect::Rfc).expect("well formed").message)
+                    Done::Announce(
+                        audience,
+                        AsapMessage::decode(&bytes, Dialect::Rfc).expect("well formed").message,
+                    )
                 }
             };
             self.done.push((self.now, done));
@@ -193,7 +196,7 @@ impl World {
         for done in self.done() {
             match done {
                 Done::Asap(to, message) => messages.push((to, message)),
-                Done::Announce(_) => panic!("unasked: {done:?}"),
+                Done::Announce(..) => panic!("unasked: {done:?}"),
                 Done::Enrp(..) | Done::Connect(..) | Done::Close(..) => {}
             }
         }

@@ -234,7 +234,8 @@ fn an_announcement_is_no_sign_of_life_and_only_a_hint_where_to_look() {
         };
         let bytes = presence.encode(Dialect::Rfc).unwrap();
         let from = SocketAddr::new(ip(from), 5_000);
-        world.input(Input::Announce { protocol: Protocol::Enrp, from, bytes: &bytes });
+        let (protocol, audience) = (Protocol::Enrp, Audience::Standard);
+        world.input(Input::Announce { protocol, audience, from, bytes: &bytes });
         world.pass(ms(0));
     };
     announce(&mut world, 1, "10.0.0.7", "10.0.0.7");

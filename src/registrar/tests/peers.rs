@@ -297,3 +297,63 @@ fn a_link_told_up_twice_is_forgotten_with_all_that_was_known_of_it() {
     world.pass(ms(200));
     assert!(!world.done().iter().any(|done| matches!(done, Done::Enrp(to, _) if *to == link)));
 }
+
+/// A registrar that announces itself and can be had over SCTP at the addresses, with what it says on the groups of ENRP while `time`
+/// passes.
+fn presences(time: Duration) -> Vec<(Audience, Vec<u8>)> {
+    let enrp = vec![sctp(&["10.0.0.100", "10.0.1.100"], 9901, TransportUse::DataOnly)];
+    let setup = Setup { enrp, announce: true, ..setup() };
+    let mut registrar = Registrar::new(config(), Limits::default(), 7, setup);
+    let end = Time::ZERO + time;
+    let mut said = Vec::new();
+    while let Some(at) = registrar.poll_timeout().filter(|at| *at <= end) {
+        registrar.handle(at, Input::Timeout);
+        while let Some(effect) = registrar.poll_effect() {
+            if let Effect::Announce { protocol: Protocol::Enrp, audience, bytes } = effect {
+                said.push((audience, bytes));
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn rsplib_is_told_of_a_presence_only_with_the_checksum_that_it_demands() {
+    let said = presences(Duration::from_secs(10));
+    let to = |audience: Audience| said.iter().filter(move |(to, _)| *to == audience);
+    assert!(
+        to(Audience::Rsplib).count() > 1 && to(Audience::Standard).count() > to(Audience::Rsplib).count()
+    );
+    for (_, bytes) in to(Audience::Rsplib) {
+        assert_eq!(bytes.len() % 4, 0);
+        let message = EnrpMessage::decode(bytes, Dialect::Rsplib).unwrap().message;
+        let EnrpMessage::Presence { checksum, server: Some(own), header, .. } = message else {
+            panic!("{message:?}")
+        };
+        assert_eq!((header.sender, header.receiver), (Some(me()), None));
+        assert!(checksum.is_some() && own.transport.port() == Some(9901), "{own:?}");
+    }
+}
+
+#[test]
+fn a_registrar_heard_on_rsplibs_group_is_sought_at_the_source_and_the_port_it_names() {
+    // rsplib.md 1.7, with every address of its machine as it sends them by default.
+    let presence = [
+        &[0x01, 0, 0, 0x3c, 0x11, 0x11, 0x11, 0x11, 0, 0, 0, 0, 0, 0x0f, 0, 6, 0x16, 0xae, 0, 0][..],
+        &[0, 0x0b, 0, 0x28, 0x11, 0x11, 0x11, 0x11, 0, 4, 0, 0x20, 0x26, 0xad, 0, 0],
+        &[0, 1, 0, 8, 127, 0, 0, 1, 0, 1, 0, 8, 169, 254, 0, 1, 0, 1, 0, 8, 10, 1, 1, 1],
+    ]
+    .concat();
+    let mut world = World::new();
+    let from = SocketAddr::new(ip("10.1.1.1"), 9901);
+    let (protocol, audience) = (Protocol::Enrp, Audience::Rsplib);
+    world.input(Input::Announce { protocol, audience, from, bytes: &presence });
+    world.pass(ms(1));
+    let expected = Destination {
+        kind: LinkKind::Sctp,
+        protocol: Protocol::Enrp,
+        port: 9901,
+        addresses: Addresses::from(ip("10.1.1.1")),
+    };
+    assert!(matches!(world.done()[..], [Done::Connect(_, ref to)] if *to == expected));
+}

@@ -56,10 +56,11 @@ pub struct Options {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub peer: Vec<String>,
     /// Announce this registrar to servers and clients, and registrars to each other: `auto` (on the usual groups, if it
-    /// serves more than this machine), `off`, or a group of your own for servers and clients [default: auto].
+    /// serves more than this machine), `off`, or groups of your own for servers and clients, separated by commas
+    /// (`rsplib:GROUP:PORT` for RSPLIB's programs) [default: auto].
     #[arg(long, value_name = "auto|off|GROUP:PORT")]
     pub announce: Option<String>,
-    /// A group of your own for registrars among themselves.
+    /// Groups of your own for registrars among themselves.
     #[arg(long, value_name = "GROUP:PORT")]
     pub announce_enrp: Option<String>,
     /// Identifier among registrars, not 0 [default: random].
@@ -189,7 +190,7 @@ impl Options {
     fn announce(&self) -> Result<Announce, String> {
         Announce::by_words(self.announce.as_deref(), self.announce_enrp.as_deref()).map_err(|word| {
             format!(
-                "--announce, --announce-enrp: {word}: say auto, off, or the GROUP:PORT of a multicast group"
+                "--announce, --announce-enrp: {word}: say auto, off, or the GROUP:PORT of multicast groups"
             )
         })
     }

@@ -329,7 +329,7 @@ struct rsp_info {
     struct rsp_registrar_info *ri_registrars;
     /** Not 0: do not listen for announcements. */
     int ri_disable_autoconfig;
-    /** The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group. */
+    /** The multicast group announcements come on; NULL: 224.0.1.185:3863 and the IPv6 group, and RSPLIB's 239.0.0.50:3863. */
     struct sockaddr *ri_registrar_announce;
     /** How long an announced registrar is believed (T7-ENRPoutdate); default 5000. */
     unsigned int ri_registrar_announce_timeout;
@@ -572,10 +572,11 @@ struct asap_registrar_config {
     const char *arc_peers;
     /**
      * "auto": it announces itself and finds others on the usual multicast groups, if it serves more than this
-     * host; "off": not at all; or a group of your own for servers and clients. Default "auto".
+     * host; "off": not at all; or groups of your own for servers and clients, "GROUP:PORT" or, for
+     * RSPLIB's programs, "rsplib:GROUP:PORT". Default "auto".
      */
     const char *arc_announce;
-    /** A group of your own, "GROUP:PORT", for registrars among themselves. */
+    /** Groups of your own for registrars among themselves. */
     const char *arc_announce_enrp;
     /** Timers: "lan", "wan" or "rfc"; default "lan". */
     const char *arc_profile;
@@ -633,7 +634,7 @@ void rsp_freeinfo(struct rsp_info *info);
  * `info`: from `rsp_initinfo`. `arg`: one of
  *   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
  *                                                   IPv6 addresses with port in brackets)
- *   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on the groups assigned by IANA, not at all, or there
+ *   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
  *
  * Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
  * program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with

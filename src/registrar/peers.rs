@@ -409,7 +409,9 @@ impl Registrar {
 
     /// Every message of a peer is a sign of its life. False if there are too many peers.
     fn on_heard(&mut self, now: Time, link: LinkId, from: ServerId) -> bool {
-        let Some(before) = self.links.up(link).map(|up| up.peer) else { return false };
+        let Some((before, incarnation)) = self.links.up(link).map(|up| (up.peer, up.incarnation)) else {
+            return false;
+        };
         if before != Some(from)
             && let Some(renamed) = before
         {
@@ -428,6 +430,8 @@ impl Registrar {
         if known.links.insert(link) || before != Some(from) {
             // What was measured on other links says nothing about how often it is heard now.
             known.last_presence = None;
+            // The end of a link that has shown to be one of ours is that under another identifier, too.
+            known.peer.ours |= incarnation != 0;
             self.links.identify(link, from);
             self.out.events.push_back(Event::PeerUp { server: from });
             // RFC 5353 3.4.1. On a link that has just come up it has been asked already.
@@ -445,12 +449,17 @@ impl Registrar {
     }
 
     /// The other end of a link has another identifier than before. If it has no other link there is nobody any more who
-    /// goes by the old one.
+    /// goes by the old one. Elements that still do are about to be told anew; those that are not have lost their home.
     fn on_renamed(&mut self, now: Time, link: LinkId, before: ServerId) {
         let Some(known) = self.peers.find_mut(before) else { return };
         known.links.remove(&link);
-        if known.links.is_empty() && self.handlespace.count(Some(before)) == 0 {
+        if !known.links.is_empty() {
+            return;
+        }
+        if self.handlespace.count(Some(before)) == 0 {
             self.forget_peer(now, before);
+        } else {
+            self.on_links_lost(now, before);
         }
     }
 

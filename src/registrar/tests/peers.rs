@@ -22,6 +22,29 @@ fn presence(reply_required: bool) -> EnrpMessage {
     }
 }
 
+/// The presence of one of ours under this identifier.
+fn presence_of_ours(id: u32) -> EnrpMessage {
+    EnrpMessage::Presence {
+        reply_required: false,
+        header: EnrpHeader { sender: Some(server_id(id)), receiver: None },
+        checksum: None,
+        introduction: Some(Introduction { incarnation: 5, heartbeat: ms(200), ..Introduction::default() }),
+        server: None,
+    }
+}
+
+/// Its own update of an element.
+fn update(id: u32, pool: &str) -> EnrpMessage {
+    let element = PoolElement { home: ServerId::new(id), ..element(1, "10.0.0.1") };
+    EnrpMessage::HandleUpdate {
+        takeover_suggested: false,
+        header: EnrpHeader { sender: ServerId::new(id), receiver: None },
+        action: crate::wire::UpdateAction::AddPe,
+        handle: handle(pool),
+        element: crate::wire::Versioned { element, version: None },
+    }
+}
+
 fn send(world: &mut World, link: LinkId, message: &EnrpMessage) -> Vec<Done> {
     world.done();
     let bytes = message.encode(Dialect::Rfc).unwrap();
@@ -262,18 +285,32 @@ fn remembers_a_bounded_number_of_peers() {
     let mut world = World::new();
     let link = accepted(&mut world);
     for id in 1..=1_000 {
-        let element = PoolElement { home: ServerId::new(id), ..element(1, "10.0.0.1") };
-        let header = EnrpHeader { sender: ServerId::new(id), receiver: None };
-        let update = EnrpMessage::HandleUpdate {
-            takeover_suggested: false,
-            header,
-            action: crate::wire::UpdateAction::AddPe,
-            handle: handle(&format!("pool {id}")),
-            element: crate::wire::Versioned { element, version: None },
-        };
-        send(&mut world, link, &update);
+        send(&mut world, link, &update(id, &format!("pool {id}")));
     }
     assert_eq!(world.registrar.peers().count(), 256);
+}
+
+#[test]
+fn a_peer_with_another_identifier_does_not_live_on_under_the_one_before() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    send(&mut world, link, &presence_of_ours(0xb001));
+    // Renamed twice within a moment, and in between heard once, by what makes it the home of an element.
+    send(&mut world, link, &update(0xb002, "pool"));
+    send(&mut world, link, &presence_of_ours(0xb003));
+    let alive = |world: &World| -> Vec<ServerId> { world.registrar.live_peers().into_iter().collect() };
+    assert_eq!(alive(&world), [server_id(0xb003)]);
+    // The element has lost its home. That was one of ours, and is given the time one of ours needs to answer.
+    world.pass(ms(200));
+    assert_eq!(world.registrar.counters().accusations, 0);
+    world.pass(ms(100));
+    assert_eq!(world.registrar.counters().accusations, 1);
+    // Unless it is told anew, as who is renamed does.
+    send(&mut world, link, &update(0xb003, "pool"));
+    send(&mut world, link, &update(0xb004, "pool"));
+    send(&mut world, link, &update(0xb005, "pool"));
+    assert_eq!(alive(&world), [server_id(0xb005)]);
+    assert_eq!(world.registrar.handlespace().count(Some(server_id(0xb005))), 1);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the parts of the endpoint share: the clock reading, the generator, the timers, the home link, and the
 //! queues of effects and events. It hides how a message gets onto a link; it decides nothing.
 
-use super::{Counters, Event, Home, RegistrationId, RequestId};
+use super::acquaintance::{ANSWER_TIME, Acquaintance, Permission, QUESTION};
+use super::{Counters, Event, Home, Offer, RegistrationId, RequestId};
 use crate::config::{EndpointConfig, Limits};
 use crate::machine::{Channel, Destination, Effect, LinkFailure, LinkId, LinkKind};
 use crate::timer::Timers;
@@ -37,6 +38,8 @@ pub(super) enum Timer {
     Subscription(PoolHandle),
     /// The oldest report kept for want of a registrar is given up.
     Reports,
+    /// The home registrar was asked how it speaks, and has had its time.
+    Acquaintance,
 }
 
 /// The link to the home registrar.
@@ -51,7 +54,9 @@ pub(super) struct HomeLink {
     pub(super) destination: Option<Destination>,
     /// When something last came on it (or it came up).
     pub(super) heard: Time,
-    pub(super) dialect: Dialect,
+    pub(super) acquaintance: Acquaintance,
+    /// What it last did not understand, in its words: an ASAP_ERROR does not say of which message.
+    pub(super) complaint: Vec<ErrorCause>,
 }
 
 /// As many failed attempts are remembered to be told. There is no end to those that announcements may cause.
@@ -119,8 +124,21 @@ impl Context {
     /// Sends a message to the home registrar. False: there is none.
     pub(super) fn send_home(&mut self, message: &AsapMessage) -> Result<bool, TooLong> {
         let Some(home) = &self.home else { return Ok(false) };
-        let (link, dialect) = (home.link, home.dialect);
+        let (link, dialect) = (home.link, home.acquaintance.spoken());
         self.send(link, message, dialect).map(|()| true)
+    }
+
+    /// Whether the home registrar, if there is one, may be told of a pool and of what is registered in it. If that cannot be said before
+    /// it is known how it speaks, it is asked.
+    pub(super) fn permission(&mut self, handle: &PoolHandle, offer: Option<&Offer>) -> Permission {
+        let Some(home) = &mut self.home else { return Permission::Later };
+        let permission = home.acquaintance.permits(handle, offer);
+        if permission == Permission::Later && home.acquaintance.ask() {
+            let link = home.link;
+            self.act(Effect::Send { link, channel: Channel::Asap, bytes: QUESTION.to_vec() });
+            self.set_timer(Timer::Acquaintance, ANSWER_TIME);
+        }
+        permission
     }
 
     pub(super) fn send(

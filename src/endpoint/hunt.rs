@@ -9,11 +9,11 @@
 //! expires, the next round begins with T5's expiry. A registrar that can be had over SCTP and TCP is tried over SCTP, and over TCP
 //! when that fails or gets no answer for half of T5 and another attempt may be made.
 
+use super::acquaintance::Acquaintance;
 use super::context::{Context, HomeLink, MAX_TRIED, Timer};
 use super::{Event, Home};
 use crate::machine::{Audience, Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::types::{Addresses, ServerId, TransportAddress};
-use crate::wire::Dialect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -316,6 +316,7 @@ impl Hunt {
         };
         let server = self.known.iter().find(|r| r.to == destination).and_then(|r| r.server);
         let no_sctp = ctx.tried.iter().find(|(to, _)| is_over_sctp(to, &destination)).map(|(_, why)| *why);
+        let (heard, acquaintance) = (ctx.now, Acquaintance::new(ctx.config.dialect, kind));
         self.adopt(
             ctx,
             HomeLink {
@@ -324,8 +325,9 @@ impl Hunt {
                 home: Home { server, peer, kind, no_sctp },
                 local: local.iter().map(SocketAddr::ip).collect(),
                 destination: Some(destination),
-                heard: ctx.now,
-                dialect: Dialect::Unknown,
+                heard,
+                acquaintance,
+                complaint: Vec::new(),
             },
         );
         true

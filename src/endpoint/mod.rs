@@ -8,6 +8,7 @@
 //!
 //! Nothing is sent and no link opened until something needs a registrar. The home is kept when nothing does any more.
 
+mod acquaintance;
 mod cache;
 mod context;
 mod hunt;
@@ -25,6 +26,7 @@ use crate::types::{
     TransportAddress,
 };
 use crate::wire::{AsapMessage, Dialect, KeepAlive};
+use acquaintance::Acquaintance;
 use context::{Context, HomeLink, Timer};
 use hunt::Hunt;
 use registration::Registrations;
@@ -88,6 +90,19 @@ pub enum RequestFailure {
     TimedOut,
     /// More requests wait than the limit allows.
     TooMany,
+    /// The registrar is RSPLIB's, or does not show that it is not, and cannot be told this.
+    NotForRsplib(Unspeakable),
+}
+
+/// What RSPLIB's registrars cannot be told: some of it would end their processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unspeakable {
+    /// A pool handle of more than 32 bytes.
+    LongHandle,
+    /// A weighted random policy with weight 0.
+    NoWeight,
+    /// A user transport other than SCTP, TCP and UDP.
+    Transport,
 }
 
 /// Why a registration ended.
@@ -222,7 +237,7 @@ struct Caller {
     /// Its addresses; at least one.
     peers: Vec<SocketAddr>,
     local: Vec<IpAddr>,
-    dialect: Dialect,
+    acquaintance: Acquaintance,
 }
 
 /// What an unanswered request says about the home registrar.
@@ -389,6 +404,14 @@ impl Endpoint {
         self.reports.on_home(&mut self.ctx);
     }
 
+    /// It is known how the home registrar speaks: what was held back for it is sent or given up, and what was said in another unit
+    /// is repeated.
+    fn on_acquainted(&mut self) {
+        self.ctx.timers.cancel(&Timer::Acquaintance);
+        self.registrations.on_acquainted(&mut self.ctx);
+        self.resolutions.on_home(&mut self.ctx);
+    }
+
     fn lose_home(&mut self, close: bool) {
         self.hunt.lose_home(&mut self.ctx, close);
         self.on_home_lost();
@@ -444,6 +467,12 @@ impl Endpoint {
                 self.reports.on_timer(ctx);
                 Doubt::None
             }
+            Timer::Acquaintance => {
+                if ctx.home.as_mut().is_some_and(|home| home.acquaintance.on_no_answer()) {
+                    self.on_acquainted();
+                }
+                Doubt::None
+            }
         };
         self.on_doubt(doubt);
     }
@@ -473,7 +502,8 @@ impl Endpoint {
             }
             let local = local.iter().map(SocketAddr::ip).collect();
             let peers = peer.to_vec();
-            incoming.caller = Some(Caller { kind, peers, local, dialect: Dialect::Unknown });
+            let acquaintance = Acquaintance::new(self.ctx.config.dialect, kind);
+            incoming.caller = Some(Caller { kind, peers, local, acquaintance });
         } else {
             self.on_attempt_up(link, kind, local, peer);
         }
@@ -521,20 +551,15 @@ impl Endpoint {
 
     fn on_message(&mut self, link: LinkId, bytes: &[u8]) {
         let is_home = self.is_home(link);
-        let caller = self.incoming.get(&link).and_then(|incoming| incoming.caller.as_ref());
-        let dialect = match (&mut self.ctx.home, caller) {
-            (Some(home), _) if is_home => {
-                home.heard = self.ctx.now;
-                let dialect = home.dialect;
-                // It answers after all: no other one is needed.
-                self.hunt.stop(&mut self.ctx);
-                dialect
-            }
-            (_, Some(caller)) => caller.dialect,
-            // A link that was closed meanwhile.
-            (_, None) => return,
-        };
-        let message = match AsapMessage::decode(bytes, dialect) {
+        if is_home && let Some(home) = &mut self.ctx.home {
+            home.heard = self.ctx.now;
+            // It answers after all: no other one is needed.
+            self.hunt.stop(&mut self.ctx);
+        }
+        // None: a link that was closed meanwhile.
+        let Some(acquaintance) = self.acquaintance(link) else { return };
+        let (heard_as, dialect) = (acquaintance.heard_as(), acquaintance.spoken());
+        let message = match AsapMessage::decode(bytes, heard_as) {
             Ok(decoded) => {
                 self.ctx.send_error(link, decoded.report, dialect);
                 decoded.message
@@ -545,6 +570,7 @@ impl Endpoint {
                 return;
             }
         };
+        let news = self.acquaintance(link).is_some_and(|acquaintance| acquaintance.hear(&message));
         let ctx = &mut self.ctx;
         match message {
             AsapMessage::KeepAlive(keep_alive) => self.on_keep_alive(link, dialect, keep_alive),
@@ -565,7 +591,11 @@ impl Endpoint {
                 self.resolutions.on_response(ctx, accept_updates, handle, outcome);
             }
             // What of ours was not understood is repeated or given up by its timer.
-            AsapMessage::Error(_) => {}
+            AsapMessage::Error(causes) => {
+                if is_home && let Some(home) = &mut ctx.home {
+                    home.complaint = causes;
+                }
+            }
             // Answers of somebody who was not asked, and messages that are not for endpoints.
             AsapMessage::RegistrationResponse { .. }
             | AsapMessage::DeregistrationResponse { .. }
@@ -579,6 +609,20 @@ impl Endpoint {
             | AsapMessage::Cookie(_)
             | AsapMessage::CookieEcho(_)
             | AsapMessage::BusinessCard { .. } => ctx.counters.rejected_messages += 1,
+        }
+        if news && is_home {
+            self.on_acquainted();
+        }
+    }
+
+    /// What is known of the registrar at the other end of a link that is up.
+    fn acquaintance(&mut self, link: LinkId) -> Option<&mut Acquaintance> {
+        match &mut self.ctx.home {
+            Some(home) if home.link == link => Some(&mut home.acquaintance),
+            Some(_) | None => {
+                let caller = self.incoming.get_mut(&link)?.caller.as_mut()?;
+                Some(&mut caller.acquaintance)
+            }
         }
     }
 
@@ -617,7 +661,8 @@ impl Endpoint {
             local: caller.local,
             destination: None,
             heard: self.ctx.now,
-            dialect: caller.dialect,
+            acquaintance: caller.acquaintance,
+            complaint: Vec::new(),
         };
         self.hunt.adopt(&mut self.ctx, new);
         self.registrations.on_home_adopted(&mut self.ctx, &named);

@@ -3,6 +3,7 @@
 //!
 //! It does not look for registrars: without a home an element waits, and with a new home all are registered anew.
 
+use super::acquaintance::Permission;
 use super::context::{Context, Timer};
 use super::{Deregistration, Doubt, Event, Offer, RegistrationId, RequestFailure};
 use crate::config::EndpointConfig;
@@ -10,7 +11,7 @@ use crate::machine::LinkKind;
 use crate::types::{
     Addresses, CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, Time, TransportAddress, TransportKind,
 };
-use crate::wire::{AsapMessage, Registration};
+use crate::wire::{AsapMessage, Dialect, Registration};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -52,6 +53,8 @@ struct Element {
     first_sent: Time,
     /// Registrations sent at this home and not answered: as many responses may still come.
     unanswered: u32,
+    /// How the last one was said.
+    said_in: Dialect,
 }
 
 /// The elements of this endpoint.
@@ -96,6 +99,7 @@ impl Registrations {
                 expiries: 0,
                 first_sent: ctx.now,
                 unanswered: 0,
+                said_in: Dialect::Unknown,
             },
         );
         ctx.timers.set(Timer::OutcomeDeadline(id), deadline);
@@ -171,6 +175,29 @@ impl Registrations {
                 Some(Stage::Waiting) => self.send(ctx, id),
                 Some(Stage::Leaving) => self.send_deregistration(ctx, id),
                 Some(Stage::Registering { .. } | Stage::Registered | Stage::Refused) | None => {}
+            }
+        }
+    }
+
+    /// It is known how the home speaks: what waits for that is sent, and lives said in the other unit are said again.
+    pub(super) fn on_acquainted(&mut self, ctx: &mut Context) {
+        let Some(acquaintance) = ctx.home.as_ref().map(|home| home.acquaintance) else { return };
+        let all: Vec<RegistrationId> = self.elements.keys().copied().collect();
+        for id in all {
+            let Some(element) = self.elements.get_mut(&id) else { continue };
+            let again = acquaintance.repeats(element.offer.life, element.said_in);
+            match &mut element.stage {
+                Stage::Registering { changed } => *changed |= again,
+                Stage::Registered if again => {
+                    element.stage = Stage::Waiting;
+                    ctx.timers.cancel(&Timer::T4Reregistration(id));
+                    self.send(ctx, id);
+                }
+                Stage::Waiting => self.send(ctx, id),
+                Stage::Leaving if ctx.timers.deadline(&Timer::T3Deregistration(id)).is_none() => {
+                    self.send_deregistration(ctx, id);
+                }
+                Stage::Registered | Stage::Refused | Stage::Leaving => {}
             }
         }
     }
@@ -304,7 +331,13 @@ impl Registrations {
         let given_up = element.expiries >= ctx.config.max_reg_attempt;
         let sent = element.first_sent;
         if given_up {
-            self.fail(ctx, id, RequestFailure::TimedOut);
+            // One that does not even say which message it did not understand has said why, at least.
+            let complaint = ctx.home.as_ref().map(|home| home.complaint.clone()).unwrap_or_default();
+            let why = match complaint.is_empty() {
+                true => RequestFailure::TimedOut,
+                false => RequestFailure::Rejected(complaint),
+            };
+            self.fail(ctx, id, why);
         }
         self.send(ctx, id);
         doubt(ctx, given_up, sent)
@@ -365,10 +398,20 @@ impl Registrations {
 
     /// Sends the registration of an element that waits, if there is a home (R2-R4).
     fn send(&mut self, ctx: &mut Context, id: RegistrationId) {
-        let Some(element) = self.elements.get_mut(&id) else { return };
-        let Some(home) = &ctx.home else { return };
+        let Some(element) = self.elements.get(&id) else { return };
         if !matches!(element.stage, Stage::Waiting) {
             return;
+        }
+        match ctx.permission(&element.offer.handle, Some(&element.offer)) {
+            Permission::Granted => {}
+            Permission::Later => return,
+            // It waits for another home.
+            Permission::Never(what) => return self.fail(ctx, id, RequestFailure::NotForRsplib(what)),
+        }
+        let (Some(home), Some(element)) = (&mut ctx.home, self.elements.get_mut(&id)) else { return };
+        let said_in = home.acquaintance.spoken();
+        if element.expiries == 0 {
+            home.complaint.clear();
         }
         // DEPARTS RFC 5354 3.10: over TCP the element names a TCP listener, see docs/tcp.md 1. Over SCTP the registrar
         // fills in the association it sees.
@@ -393,6 +436,7 @@ impl Registrations {
         match ctx.send_home(&message) {
             Ok(true) => {
                 element.stage = Stage::Registering { changed: false };
+                element.said_in = said_in;
                 element.held = true;
                 if element.expiries == 0 {
                     element.first_sent = ctx.now;
@@ -409,6 +453,9 @@ impl Registrations {
 
     fn send_deregistration(&mut self, ctx: &mut Context, id: RegistrationId) {
         let Some(element) = self.elements.get_mut(&id) else { return };
+        if ctx.permission(&element.offer.handle, None) != Permission::Granted {
+            return;
+        }
         let message =
             AsapMessage::Deregistration { handle: element.offer.handle.clone(), element: element.offer.id };
         // It fits if the registration fitted.

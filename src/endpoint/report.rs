@@ -2,6 +2,7 @@
 //! element, ten a second in all. Those that find no registrar wait for one, briefly: an old report would accuse an
 //! element that may be well again.
 
+use super::acquaintance::Permission;
 use super::context::{Context, Timer};
 use crate::types::{PeId, PoolHandle, Time};
 use crate::wire::AsapMessage;
@@ -79,8 +80,10 @@ impl Reports {
 }
 
 fn send(ctx: &mut Context, handle: PoolHandle, element: PeId) {
-    // A handle too long for a message names no pool that anybody could have resolved.
-    if let Ok(true) = ctx.send_home(&AsapMessage::EndpointUnreachable { handle, element }) {
+    // A handle too long for a message, or for this registrar, names no pool that anybody could have resolved with it.
+    if ctx.permission(&handle, None) != Permission::Granted {
+        ctx.counters.reports_suppressed += 1;
+    } else if let Ok(true) = ctx.send_home(&AsapMessage::EndpointUnreachable { handle, element }) {
         ctx.counters.reports_sent += 1;
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! C2, C3: who asks says how old an answer may be, and waits for a new one if the cached one is older.
 
+use super::acquaintance::{Permission, RSPLIB_ITEMS};
 use super::cache::Cache;
 use super::context::{Context, Timer};
 use super::{Doubt, Event, Query, RequestFailure, RequestId, Resolution};
@@ -232,8 +233,13 @@ impl Resolutions {
 
     /// Sends a pool's question, for the first time or again, if there is a home (NR1-NR4).
     fn send(&mut self, ctx: &mut Context, handle: &PoolHandle) {
-        if ctx.home.is_none() {
-            return;
+        match ctx.permission(handle, None) {
+            Permission::Granted => {}
+            Permission::Later => return,
+            Permission::Never(what) => {
+                let why = RequestFailure::NotForRsplib(what);
+                return self.abandon(ctx, handle, &Err(why));
+            }
         }
         let Some(question) = self.pools.get_mut(handle).and_then(|pool| pool.question.as_mut()) else {
             return;
@@ -245,6 +251,9 @@ impl Resolutions {
         } else {
             widest(question.askers.iter().filter_map(|id| self.requests.get(id)).map(|r| r.query.items))
         };
+        if ctx.home.as_ref().is_some_and(|home| home.acquaintance.may_be_rsplib()) {
+            question.items = question.items.or(Some(RSPLIB_ITEMS));
+        }
         let message = AsapMessage::HandleResolution {
             subscribe: question.subscribe,
             handle: handle.clone(),
@@ -263,14 +272,22 @@ impl Resolutions {
                 ctx.set_timer(Timer::T1Request(handle.clone()), ctx.config.t1_enrp_request);
             }
             Err(_) => {
-                // No registrar can be asked this; the subscription, if any, rests like one refused.
                 let causes = vec![ErrorCause::bare(CauseCode::InvalidValues)];
-                let askers = std::mem::take(&mut question.askers);
-                self.pools.remove(handle);
-                self.rest(ctx, handle);
-                self.conclude(ctx, askers, &Err(RequestFailure::Rejected(causes)));
+                self.abandon(ctx, handle, &Err(RequestFailure::Rejected(causes)));
             }
         }
+    }
+
+    /// A question that this registrar, or any, cannot be asked; the subscription, if any, rests like one refused.
+    fn abandon(
+        &mut self,
+        ctx: &mut Context,
+        handle: &PoolHandle,
+        outcome: &Result<Resolution, RequestFailure>,
+    ) {
+        let question = self.pools.remove(handle).and_then(|pool| pool.question);
+        self.rest(ctx, handle);
+        self.conclude(ctx, question.map(|question| question.askers).unwrap_or_default(), outcome);
     }
 
     /// A response, asked for or not (A bit: pushed).

@@ -4,7 +4,7 @@
 use super::SendRefused;
 use crate::machine::{LinkKind, Protocol};
 use crate::types::{Capabilities, CauseCode, ErrorCause, PoolElement, PoolHandle};
-use crate::wire::{AsapMessage, Dialect};
+use crate::wire::{AsapMessage, Dialect, TooLong};
 
 /// Which end of a session we are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,23 +71,29 @@ fn sort(message: AsapMessage, side: Side) -> Option<Said> {
     }
 }
 
+/// A control message as it is said: with its padding counted, as RSPLIB wants it and everybody else can read it, unless it has no
+/// room for that. (Cards are for ours.)
+fn say(message: &AsapMessage) -> Result<Vec<u8>, TooLong> {
+    message.encode(Dialect::Rsplib).or_else(|_| message.encode(Dialect::Rfc))
+}
+
 fn error(report: Vec<ErrorCause>) -> Option<Vec<u8>> {
     let bare = report.first().map(|cause| ErrorCause::bare(cause.code));
-    match AsapMessage::Error(report).encode(Dialect::Rfc) {
+    match say(&AsapMessage::Error(report)) {
         Ok(bytes) => Some(bytes),
         // The offending message fills a whole message by itself: the cause goes without it.
-        Err(_) => AsapMessage::Error(vec![bare?]).encode(Dialect::Rfc).ok(),
+        Err(_) => say(&AsapMessage::Error(vec![bare?])).ok(),
     }
 }
 
 /// An ASAP_COOKIE.
 pub(super) fn cookie(cookie: &[u8]) -> Result<Vec<u8>, SendRefused> {
-    AsapMessage::Cookie(cookie.to_vec()).encode(Dialect::Rfc).map_err(|_| SendRefused::TooLong)
+    say(&AsapMessage::Cookie(cookie.to_vec())).map_err(|_| SendRefused::TooLong)
 }
 
 /// An ASAP_COOKIE_ECHO. A cookie that came in a message fits into one.
 pub(super) fn cookie_echo(cookie: &[u8]) -> Option<Vec<u8>> {
-    AsapMessage::CookieEcho(cookie.to_vec()).encode(Dialect::Rfc).ok()
+    say(&AsapMessage::CookieEcho(cookie.to_vec())).ok()
 }
 
 /// An ASAP_BUSINESS_CARD. Elements carry their capabilities only to a peer that is one of ours.

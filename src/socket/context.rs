@@ -7,7 +7,7 @@ use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
 use super::signal::{Mail, Signal};
 use super::{Error, Options, Result, Semantics};
-use crate::config::{EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
+use crate::config::{DialectSetting, EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
 use crate::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
 };
@@ -59,11 +59,12 @@ pub(super) type RegistrationOutcome = std::result::Result<(), RequestFailure>;
 
 impl Context {
     /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver; EINVAL if it has none that can be used,
-    /// or if `ASAP_PROFILE` names no profile.
+    /// or if `ASAP_PROFILE` names no profile or `ASAP_DIALECT` no dialect.
     pub fn start(options: &Options) -> Result<Context> {
         fork::prepare();
         let profile = profile(options, std::env::var("ASAP_PROFILE").ok())?;
         let mut config = EndpointConfig::new(profile);
+        config.dialect = dialect(options, std::env::var("ASAP_DIALECT").ok())?;
         if let Some(t7) = options.announce_timeout {
             config.t7_enrp_outdate = t7;
         }
@@ -257,6 +258,18 @@ fn profile(options: &Options, variable: Option<String>) -> Result<Profile> {
         (None, "") => Ok(Profile::default()),
         (None, name) => Profile::by_name(name).ok_or_else(|| {
             let what = format!("ASAP_PROFILE: there is no profile {name:?}; there are lan, wan and rfc");
+            errors::error(libc::EINVAL, what)
+        }),
+    }
+}
+
+/// How registrars speak: as told in code, by the environment, or found out.
+fn dialect(options: &Options, variable: Option<String>) -> Result<DialectSetting> {
+    match (options.dialect, variable.as_deref().unwrap_or_default()) {
+        (Some(dialect), _) => Ok(dialect),
+        (None, "") => Ok(DialectSetting::default()),
+        (None, name) => DialectSetting::by_name(name).ok_or_else(|| {
+            let what = format!("ASAP_DIALECT: there is no dialect {name:?}; there are auto, rfc and rsplib");
             errors::error(libc::EINVAL, what)
         }),
     }

@@ -2,7 +2,7 @@
 //! The table of all of them is this file.
 
 use super::Error;
-use crate::endpoint::RequestFailure;
+use crate::endpoint::{RequestFailure, Unspeakable};
 use crate::machine::{Destination, LinkFailure, LinkKind};
 use crate::session::SendRefused;
 use crate::types::{CauseCode, ErrorCause, PoolHandle};
@@ -143,6 +143,19 @@ pub(super) fn request(doing: &str, failure: &RequestFailure) -> Error {
         RequestFailure::TooMany => {
             error(libc::ENOBUFS, format!("{doing}: too many requests wait for a registrar; try again later"))
         }
+        RequestFailure::NotForRsplib(what) => {
+            let (errno, what) = match what {
+                Unspeakable::LongHandle => (libc::ENAMETOOLONG, "pool handles of more than 32 bytes"),
+                Unspeakable::NoWeight => (libc::EINVAL, "a weighted random policy with weight 0"),
+                Unspeakable::Transport => (libc::EPROTONOSUPPORT, "transports other than SCTP, TCP and UDP"),
+            };
+            error(
+                errno,
+                format!(
+                    "{doing}: the registrar is RSPLIB's, or does not show that it is not, and RSPLIB has no {what}; if it is another, ASAP_DIALECT=rfc says so"
+                ),
+            )
+        }
     }
 }
 
@@ -182,6 +195,10 @@ fn cause_errno(code: CauseCode) -> i32 {
         CauseCode::InconsistentPoolingPolicy
         | CauseCode::InconsistentTransportType
         | CauseCode::InconsistentDataControlConfiguration => libc::EPROTOTYPE,
+        CauseCode::Other(0x10 | 0x11 | 0xf000 | 0xf003 | 0xf005 | 0xf008) => libc::EINVAL,
+        CauseCode::Other(0xf002) => libc::EEXIST,
+        CauseCode::Other(0x100a) => libc::EPROTOTYPE,
+        CauseCode::Other(0x100b) => libc::EPROTONOSUPPORT,
         CauseCode::Unspecified | CauseCode::Other(_) => libc::EPERM,
     }
 }
@@ -215,6 +232,22 @@ fn cause_in_words(code: CauseCode) -> String {
         }
         CauseCode::UnknownPoolHandle => "it knows no such pool",
         CauseCode::RejectedDueToSecurity => "the credentials shown do not allow it",
+        // RSPLIB's own numbers.
+        CauseCode::Other(0x10) => "it could not read the request",
+        CauseCode::Other(0x11) => {
+            "it takes a value for invalid (is there an address other than loopback and link-local ones?)"
+        }
+        CauseCode::Other(0x100a) => {
+            "the pool's elements use another transport protocol; use that one, or another pool handle"
+        }
+        CauseCode::Other(0x100b) => "it does not have this policy",
+        CauseCode::Other(0xf000) => "0 is no identifier of an element",
+        CauseCode::Other(0xf002) => "another element of the pool has this identifier",
+        CauseCode::Other(0xf003) => "it takes the policy for invalid",
+        CauseCode::Other(0xf005) => "it takes the addresses or the port for invalid",
+        CauseCode::Other(0xf008) => {
+            "none of the element's addresses is one of the association with the registrar, and not loopback or link-local"
+        }
         CauseCode::Other(code) => return format!("cause 0x{code:04x}"),
     };
     words.to_owned()

@@ -94,6 +94,8 @@ pub struct Options {
     pub request_max_trials: Option<u32>,
     /// Timers; none: those of the profile that `ASAP_PROFILE` names (`lan`, `wan`, `rfc`), else `lan`.
     pub profile: Option<crate::config::Profile>,
+    /// How registrars speak; none: as `ASAP_DIALECT` says (`auto`, `rfc`, `rsplib`), else `auto`.
+    pub dialect: Option<crate::config::DialectSetting>,
     /// Whose ways it has.
     pub semantics: Semantics,
 }

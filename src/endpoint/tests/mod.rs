@@ -1,5 +1,6 @@
 //! The endpoint driven directly: inputs in, effects and events out, time by hand.
 
+mod dialect;
 mod hunting;
 mod registering;
 mod resolving;

@@ -32,7 +32,11 @@ fn all_of(ids: &[u32]) -> Resolution {
 }
 
 fn asap(message: &AsapMessage) -> Vec<u8> {
-    message.encode(Dialect::Rfc).unwrap()
+    let padding_counted = match message {
+        AsapMessage::BusinessCard { .. } => None,
+        _ => message.encode(Dialect::Rsplib).ok(),
+    };
+    padding_counted.unwrap_or_else(|| message.encode(Dialect::Rfc).unwrap())
 }
 
 struct Rig {

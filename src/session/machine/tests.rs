@@ -46,7 +46,11 @@ fn list(elements: &[PoolElement]) -> Resolution {
 }
 
 fn asap(message: &AsapMessage) -> Vec<u8> {
-    message.encode(Dialect::Rfc).unwrap()
+    let padding_counted = match message {
+        AsapMessage::BusinessCard { .. } => None,
+        _ => message.encode(Dialect::Rsplib).ok(),
+    };
+    padding_counted.unwrap_or_else(|| message.encode(Dialect::Rfc).unwrap())
 }
 
 fn card(elements: &[PoolElement]) -> Vec<u8> {

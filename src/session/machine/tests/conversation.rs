@@ -466,3 +466,26 @@ fn an_accepted_link_that_never_comes_up_ends_the_session() {
     rig.down(LinkId::incoming(5), LinkFailure::Garbled);
     assert_eq!(rig.events(), [Event::Ended(Some(LinkFailure::Garbled))]);
 }
+
+#[test]
+fn cookies_are_said_as_rsplib_says_them() {
+    let mut element = Rig::element(automatic(), None);
+    element.up(LinkId::incoming(5));
+    element.session.send_cookie(element.now, b"cookieX").unwrap();
+    let effects = element.effects();
+    let [Effect::Send { channel: Channel::Asap, bytes, .. }] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(bytes[..], *b"\x0b\0\0\x10\0\x0d\0\x0bcookieX\0");
+    let mut rig = Rig::at_first_of(automatic(), &[tcp(1), tcp(2)]);
+    rig.control(L0, bytes);
+    rig.down(L0, LinkFailure::Reset);
+    rig.effects();
+    rig.up(L1);
+    let echo = Effect::Send {
+        link: L1,
+        channel: Channel::Asap,
+        bytes: b"\x0c\0\0\x10\0\x0d\0\x0bcookieX\0".to_vec(),
+    };
+    assert_eq!(rig.effects(), [echo]);
+}

@@ -207,7 +207,7 @@ unsafe fn options(info: &rsp_info) -> Result<Options> {
 ///
 /// Returns 0; also when the library is running already: then nothing changes. -1 on failure.
 /// Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (ASAP_REGISTRARS is set and nothing in it
-/// can be used, or ASAP_PROFILE names no profile), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is looked for
+/// can be used, or ASAP_PROFILE names no profile or ASAP_DIALECT no dialect), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is looked for
 /// in the background. DNS names in ASAP_REGISTRARS are looked up by this call, once.
 ///
 /// Threads: any. Fork: a child calls it again before it uses functions that need a registrar. RFC 5352

@@ -76,7 +76,7 @@ pub enum AsapMessage {
         handle: PoolHandle,
         /// RSPLIB's option 0x803f: how many elements are wanted.
         items: Option<u32>,
-        /// Ours: what the asker can do; after handle and option.
+        /// Ours: what the asker can do; before the option, for RSPLIB refuses a message with anything behind it.
         capabilities: Option<Capabilities>,
     },
     /// 0x06, registrar to user or element.
@@ -303,8 +303,8 @@ pub(super) fn encode(message: &AsapMessage, dialect: Dialect) -> Result<Vec<u8>,
         }
         AsapMessage::HandleResolution { subscribe: _, handle, items, capabilities } => {
             put_pool_handle(w, handle);
-            put_items(w, *items);
             put_capabilities(w, *capabilities);
+            put_items(w, *items);
         }
         AsapMessage::HandleResolutionResponse { accept_updates: _, handle, policy, elements, error } => {
             put_pool_handle(w, handle);

@@ -148,7 +148,7 @@ fn who_may_be_rsplib_is_asked_for_a_number_of_elements_and_for_a_subscribed_pool
     let mut rig = with_registrar(DialectSetting::Auto, |rig| {
         rig.endpoint.subscribe(rig.now, &pool("EchoPool"));
     });
-    let question = "05010020 0009000c 4563686f506f6f6c 803f0008 00000080 a5a90008 00000003";
+    let question = "05010020 0009000c 4563686f506f6f6c a5a90008 00000003 803f0008 00000080";
     assert_eq!(sent_bytes(&mut rig), [hex(question)]);
     for asked in 1..4 {
         rig.message(link(0), &answer("EchoPool", &[asked]));

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim model endurance registrars soak lab header examples docs deb packages clean help
+.PHONY: all demo test lint sim model endurance registrars soak lab header python python-test examples docs deb packages clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -44,8 +44,15 @@ soak: endurance registrars sim model ## what takes too long for CI
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all
 
-header: ## generate include/asap.h anew
+header: ## generate include/asap.h anew, and what Python declares of it
 	UPDATE_HEADER=1 $(CARGO) test --test header
+	python3 python/declare.py
+
+python: ## a wheel with the library in it (build/python/)
+	CARGO="$(CARGO)" python/wheel build/python
+
+python-test: ## the Python package: its wheel in a virtual environment, mypy, tests against a registrar
+	CARGO="$(CARGO)" python/tests/run
 
 include packaging/install.mk
 

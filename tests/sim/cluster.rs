@@ -2,12 +2,13 @@
 //! in every handlespace.
 
 use crate::host::Host;
-use crate::invariants::{check_stable, disagreement};
+use crate::invariants::{check_stable, check_stable_of_heard, disagreement};
 use crate::world::{Boot, Process, Slot, World};
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::machine::LinkKind;
 use asap::policy::{Policy, PolicyType};
 use asap::types::{PeId, PoolHandle};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How registrars find each other.
@@ -123,7 +124,12 @@ impl Cluster {
         let turn = world.rng.below(self.registrars.len() as u64) as usize;
         let mut order = self.registrars.clone();
         order.rotate_left(turn);
-        let registrars = order.iter().map(|r| world.registrar_at(*r)).collect();
+        self.start_host_at(world, node, elements, &order);
+    }
+
+    /// The same; it knows these registrars only.
+    pub fn start_host_at(&self, world: &mut World, node: usize, elements: usize, registrars: &[usize]) {
+        let registrars = registrars.iter().map(|r| world.registrar_at(*r)).collect();
         let seed = world.rng.next_u64();
         let host = Host::new(world.nodes[node].address, Profile::Lan, seed, registrars);
         world.start(node, Process::Host(Box::new(host)));
@@ -179,15 +185,59 @@ impl Cluster {
         world.took.entry(what).or_default().push(took);
     }
 
-    /// Runs for a while in which these registrars may never be without any stable element.
+    /// Runs for a while in which these registrars, that hear all others, may never be without any stable element, and
+    /// others not without those whose home they hear (guarantee 2).
     pub fn run_holding(&self, world: &mut World, time: Duration, holders: &[usize]) {
         let end = world.now + time;
-        while world.now < end {
+        let mut heard = BTreeMap::new();
+        let others: Vec<usize> =
+            self.registrars.iter().copied().filter(|node| !holders.contains(node)).collect();
+        for look in 0.. {
+            if world.now >= end {
+                break;
+            }
             world.run_for(LOOK.min(end.since(world.now)));
             for holder in holders {
                 check_stable(world, *holder);
             }
+            // Every tenth time is enough for what has a bound of more than half a second.
+            if !others.is_empty() && look % 10 == 0 {
+                check_stable_of_heard(world, &others, &self.registrars, self.audited_within(), &mut heard);
+            }
         }
+    }
+
+    /// Guarantee 3: each element is asked by its home, and answers it; so nobody is taken for alive whom its home
+    /// cannot reach.
+    pub fn each_answers_its_home(&self, world: &mut World) {
+        let config = self.config();
+        let asked = config.keep_alive_interval * 3 / 2 + config.keep_alive_timeout;
+        // A link that is dead without notice may be found out only now, and disturb once more.
+        let bound = self.agreed_within() + asked;
+        let since = world.now;
+        let silent = |world: &World| {
+            let at_home = |node: &usize| {
+                let registrar = world.runs_registrar(*node)?;
+                let mut owned = registrar.handlespace().of_owner(registrar.id());
+                owned.find(|key| !world.watch.has_answered(key, *node, since)).map(|key| (*node, key))
+            };
+            self.registrars.iter().find_map(at_home)
+        };
+        let hosts = self.running_hosts(world);
+        loop {
+            world.run_for(asked / 10);
+            let why = disagreement(world, &self.registrars, &hosts);
+            let unheard = silent(world);
+            if why.is_none() && unheard.is_none() {
+                break;
+            }
+            assert!(
+                world.now.since(since) < bound,
+                "not within {bound:?}: each answers its home; {unheard:?} does not; {why:?}"
+            );
+        }
+        let took = world.now.since(since);
+        world.took.entry("each element has answered its home").or_default().push(took);
     }
 
     /// Adds the counts of its registrars that show which rare states they met.

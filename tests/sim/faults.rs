@@ -3,14 +3,11 @@
 
 use crate::world::{End, Happening, Pipe, World};
 use asap::machine::{LinkFailure, Protocol};
-use asap::types::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a transport keeps trying to get bytes through before it gives a link up, unless a world says otherwise.
 const TRANSPORT_PATIENCE: Duration = Duration::from_secs(8);
-/// When nothing has been wrong for so long, everybody has heard of everybody again.
-const CALM_AFTER: Duration = Duration::from_secs(3);
 
 /// The faults in force.
 pub struct Faults {
@@ -22,8 +19,6 @@ pub struct Faults {
     pub losses: Vec<Loss>,
     /// How long a transport tries.
     pub patience: Duration,
-    /// When something other than the death of a process was last wrong.
-    disturbed: Option<Time>,
 }
 
 /// So many ENRP messages of one type vanish between two nodes.
@@ -42,7 +37,6 @@ impl Default for Faults {
             slow: BTreeMap::new(),
             losses: Vec::new(),
             patience: TRANSPORT_PATIENCE,
-            disturbed: None,
         }
     }
 }
@@ -114,7 +108,6 @@ impl World {
     /// Stops a process without ending it.
     pub fn pause(&mut self, node: usize) {
         self.note("pause", &[node as u8]);
-        self.disturb();
         self.watch.on_pause(self.now, node);
         self.nodes[node].paused.get_or_insert_default();
     }
@@ -123,7 +116,6 @@ impl World {
     pub fn resume(&mut self, node: usize) {
         let Some(waiting) = self.nodes[node].paused.take() else { return };
         self.note("resume", &[node as u8]);
-        self.disturb();
         self.watch.on_resume(self.now, node);
         let turn = self.rng.below(waiting.len() as u64 + 1) as usize;
         for (i, happening) in waiting.into_iter().enumerate() {
@@ -140,7 +132,6 @@ impl World {
     /// Lets the clock of one node jump ahead.
     pub fn jump(&mut self, node: usize, by: Duration) {
         self.note("jump", &[node as u8]);
-        self.disturb();
         self.watch.on_jump(self.now, node, by);
         self.nodes[node].ahead += by;
         self.plan_wakes(node);
@@ -155,7 +146,6 @@ impl World {
     /// Cuts the path in one direction.
     pub fn cut_one_way(&mut self, from: usize, to: usize) {
         self.note("cut", &[from as u8, to as u8]);
-        self.disturb();
         self.faults.cuts.insert((from, to));
         for pipe in 0..self.pipes.len() {
             // Whoever sends in the other direction gets no acknowledgement either.
@@ -172,7 +162,6 @@ impl World {
     /// Heals the path, both ways; what waited arrives.
     pub fn heal(&mut self, a: usize, b: usize) {
         self.note("heal", &[a as u8, b as u8]);
-        self.disturb();
         self.faults.cuts.remove(&(a, b));
         self.faults.cuts.remove(&(b, a));
         self.faults.slow.remove(&(a, b));
@@ -212,7 +201,6 @@ impl World {
     /// Makes the way between two nodes longer, both ways.
     pub fn slow(&mut self, a: usize, b: usize, by: Duration) {
         self.note("slow", &[a as u8, b as u8]);
-        self.disturb();
         self.faults.slow.insert((a, b), by);
         self.faults.slow.insert((b, a), by);
     }
@@ -220,14 +208,12 @@ impl World {
     /// Loses the next so many ENRP messages of a type; the link stays.
     pub fn lose(&mut self, from: usize, to: usize, message_type: u8, times: u32) {
         self.note("lose", &[from as u8, to as u8]);
-        self.disturb();
         self.faults.losses.push(Loss { from, to, message_type, times });
     }
 
     /// Breaks every link between two nodes; both are told.
     pub fn reset_links(&mut self, a: usize, b: usize) {
         self.note("reset", &[a as u8, b as u8]);
-        self.disturb();
         for pipe in 0..self.pipes.len() {
             if self.pipes[pipe].joins(a, b) && self.is_open(pipe) {
                 for end in 0..2 {
@@ -241,7 +227,6 @@ impl World {
     /// Loses every link of a protocol between two nodes without notice: who sends on one finds out by its patience.
     pub fn lose_links(&mut self, a: usize, b: usize, protocol: Protocol) {
         self.note("lose links", &[a as u8, b as u8]);
-        self.disturb();
         for pipe in 0..self.pipes.len() {
             let lost = self.pipes[pipe].joins(a, b) && self.pipes[pipe].protocol == protocol;
             if lost && self.is_open(pipe) {
@@ -256,19 +241,5 @@ impl World {
             self.pipes[pipe].dying = Some(at);
             self.schedule(at, Happening::Patience { pipe });
         }
-    }
-
-    fn disturb(&mut self) {
-        self.faults.disturbed = Some(self.now);
-    }
-
-    /// Whether nothing is wrong, and has been for a while, but that processes may have died.
-    pub fn is_calm(&self) -> bool {
-        let Faults { cuts, slow, losses, disturbed, .. } = &self.faults;
-        cuts.is_empty()
-            && slow.is_empty()
-            && losses.iter().all(|loss| loss.times == 0)
-            && disturbed.is_none_or(|at| self.now.since(at) > CALM_AFTER)
-            && self.nodes.iter().all(|node| !node.is_paused())
     }
 }

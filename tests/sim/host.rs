@@ -204,6 +204,16 @@ impl Host {
         slot
     }
 
+    /// Lets a client have so many requests in all.
+    pub fn ask_until(&mut self, now: Time, slot: Slot, goal: u64) {
+        if let Some(App::Client(client)) = self.apps.get_mut(&slot) {
+            client.goal = goal;
+            if client.session.state() == State::Connected && !client.asked {
+                client.ask(now);
+            }
+        }
+    }
+
     pub fn client(&self, slot: Slot) -> &Client {
         match &self.apps[&slot] {
             App::Client(client) => client,

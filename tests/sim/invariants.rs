@@ -3,8 +3,9 @@
 
 use crate::world::World;
 use asap::registrar::{PeerState, Registrar, Standing};
-use asap::types::{PeId, PoolElement, PoolHandle};
+use asap::types::{PeId, PoolElement, PoolHandle, Time};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a handlespace promises at any moment: every element has a home, fits its pool, and the checksum kept equals
 /// the one computed afresh.
@@ -47,8 +48,7 @@ fn held(registrar: &Registrar) -> BTreeMap<(&PoolHandle, PeId), &PoolElement> {
 }
 
 /// Guarantees 1, 3 and 4: these registrars serve, know each other, and hold the same handlespace, in which is
-/// everything that runs at these hosts and nothing else, each element with one home, and registered there. Says
-/// what is not so.
+/// everything that runs at these hosts and nothing else, each element with one home that runs. Says what is not so.
 pub fn disagreement(world: &World, registrars: &[usize], hosts: &[usize]) -> Option<String> {
     let running: Vec<usize> =
         registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
@@ -94,19 +94,12 @@ pub fn disagreement(world: &World, registrars: &[usize], hosts: &[usize]) -> Opt
             ));
         }
     }
-    for ((handle, id), element) in &reference {
-        let home = running.iter().find(|node| Some(world.registrar(**node).id()) == element.home);
-        let Some(home) = home else {
-            return Some(format!("the home of {id:?} is none that lives: {element:?}"));
-        };
-        // On its link, or, when it has chosen another home that gave it up, through its ASAP transport.
-        let entry = world.registrar(*home).handlespace().entry(handle, *id);
-        let linked = entry.and_then(|entry| entry.registrant.as_ref()).is_some_and(|r| r.link.is_some());
-        if !linked && element.asap_transport.is_none() {
-            return Some(format!("{id:?} cannot be asked by its home {home}"));
-        }
-    }
-    None
+    // Whether the home can ask it, on its link or through its ASAP transport, shows when it does:
+    // `Cluster::each_answers_its_home`.
+    let homeless = reference
+        .iter()
+        .find(|(_, element)| !running.iter().any(|node| Some(world.registrar(*node).id()) == element.home));
+    homeless.map(|((_, id), element)| format!("the home of {id:?} is none that lives: {element:?}"))
 }
 
 /// Guarantee 2, looked at from a registrar: every element that was always alive and within reach is in its handlespace.
@@ -115,4 +108,49 @@ pub fn check_stable(world: &World, registrar: usize) {
     for (handle, id) in &world.watch.stable {
         assert!(space.entry(handle, *id).is_some(), "{registrar} has lost {id:?} of {handle}, which lives");
     }
+}
+
+/// Which registrar has been the home of an element, as seen from another that has heard it all the while; since when.
+pub type Heard = BTreeMap<(usize, (PoolHandle, PeId)), (usize, Time)>;
+
+/// The same at registrars that do not hear all others: what has its home at one they hear, and that hears them, for longer
+/// than an audit takes.
+pub fn check_stable_of_heard(
+    world: &World,
+    holders: &[usize],
+    registrars: &[usize],
+    audited: Duration,
+    heard: &mut Heard,
+) {
+    let running: Vec<(usize, &Registrar)> =
+        registrars.iter().filter_map(|node| Some((*node, world.runs_registrar(*node)?))).collect();
+    let hears = |a: &Registrar, b: &Registrar| {
+        a.peers().any(|peer| peer.server == b.id() && peer.state == PeerState::Alive)
+    };
+    let mut now = BTreeMap::new();
+    for key in &world.watch.stable {
+        let is_home = |(_, registrar): &&(usize, &Registrar)| {
+            let entry = registrar.handlespace().entry(&key.0, key.1);
+            entry.is_some_and(|entry| entry.element.home == Some(registrar.id()))
+        };
+        let homes: Vec<_> = running.iter().filter(is_home).collect();
+        let [(home, at_home)] = homes.as_slice() else { continue };
+        for (holder, registrar) in running.iter().filter(|(node, _)| holders.contains(node)) {
+            // One that starts holds nothing yet.
+            let starts = registrar.standing() == Standing::Starting;
+            let stopped = world.nodes[*holder].is_paused() || world.nodes[*home].is_paused();
+            if starts || stopped || !hears(registrar, at_home) || !hears(at_home, registrar) {
+                continue;
+            }
+            let place = (*holder, key.clone());
+            let since = heard.get(&place).filter(|(before, _)| before == home).map_or(world.now, |it| it.1);
+            let held = registrar.handlespace().entry(&key.0, key.1).is_some();
+            assert!(
+                held || world.now.since(since) <= audited,
+                "{holder} is without {key:?}, which lives at {home}, though the two hear each other since {since:?}"
+            );
+            now.insert(place, (*home, since));
+        }
+    }
+    *heard = now;
 }

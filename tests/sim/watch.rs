@@ -4,9 +4,9 @@
 use crate::world::{Boot, Node};
 use asap::config::RegistrarConfig;
 use asap::machine::LinkKind;
-use asap::registrar::{Event, Removal, Standing};
+use asap::registrar::{Event, PeerState, Removal, Standing};
 use asap::types::{PeId, PoolHandle, ServerId, Time};
-use asap::wire::{Dialect, EnrpMessage};
+use asap::wire::{AsapMessage, Dialect, EnrpMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,6 +19,9 @@ pub const LIST_RESPONSE: u8 = 0x06;
 pub const INIT_TAKEOVER: u8 = 0x07;
 pub const INIT_TAKEOVER_ACK: u8 = 0x08;
 pub const TAKEOVER_SERVER: u8 = 0x09;
+/// Of ASAP.
+const KEEP_ALIVE: u8 = 0x07;
+const KEEP_ALIVE_ACK: u8 = 0x08;
 
 /// An arbitration that has not ended after this long is over unseen.
 const ARBITRATION: Duration = Duration::from_secs(5);
@@ -31,6 +34,8 @@ pub struct Traffic {
     pub enrp_bytes: u64,
     pub asap: u64,
     pub asap_bytes: u64,
+    /// Among them keep-alives.
+    pub keep_alives: u64,
 }
 
 struct Seen {
@@ -43,8 +48,8 @@ struct Seen {
     /// When it went on after being stopped for so long that it has to notice.
     resumed: Time,
     paused: Option<Time>,
-    /// By how much its clock has jumped.
-    jumped: Duration,
+    /// When its clock has jumped, and by how much.
+    jumps: Vec<(Time, Duration)>,
     traffic: Traffic,
     /// From whom it is taking in a whole table, page by page.
     download: Option<usize>,
@@ -64,12 +69,18 @@ pub struct Watch {
     registrars: BTreeMap<usize, Seen>,
     /// When the first last heard something of the second.
     heard: BTreeMap<(usize, usize), Time>,
-    /// When the first last lost a link to the second.
+    /// When the first lost a link to the second: the earliest since it last heard it.
     lost: BTreeMap<(usize, usize), Time>,
+    /// Under which identifier each was last known.
+    places: BTreeMap<u32, usize>,
+    /// When somebody last took this one for dead.
+    accused: BTreeMap<usize, Time>,
+    /// Which registrar an element last told that it is alive, and when.
+    answered: BTreeMap<(PoolHandle, PeId), (usize, Time)>,
     /// Who tries to take over whom, since when.
     contests: BTreeMap<u32, BTreeMap<usize, Time>>,
-    /// Who has taken over which life of whom.
-    taken: BTreeMap<(u32, u32), usize>,
+    /// Who, in which of its lives, has taken over which life of whom.
+    taken: BTreeMap<(u32, u32), (usize, u32)>,
     /// Elements that are alive and within reach of everybody all the time: nobody may ever take one out.
     pub stable: BTreeSet<(PoolHandle, PeId)>,
     /// The most bytes that ever waited on one link.
@@ -124,11 +135,12 @@ impl Watch {
             boots,
             resumed: now,
             paused: None,
-            jumped: Duration::ZERO,
+            jumps: Vec::new(),
             traffic: Traffic::default(),
             download: None,
             doubting: false,
         };
+        self.places.insert(seen.id, node);
         self.registrars.insert(node, seen);
     }
 
@@ -158,7 +170,7 @@ impl Watch {
 
     pub fn on_jump(&mut self, now: Time, node: usize, by: Duration) {
         if let Some(seen) = self.registrars.get_mut(&node) {
-            seen.jumped += by;
+            seen.jumps.push((now, by));
             if by > seen.noticed() {
                 seen.resumed = now;
             }
@@ -187,14 +199,31 @@ impl Watch {
     }
 
     pub fn on_link_lost(&mut self, now: Time, at: usize, there: IpAddr) {
-        self.lost.insert((at, node_at(there)), now);
+        self.lost.entry((at, node_at(there))).or_insert(now);
     }
 
-    pub fn on_sent_asap(&mut self, node: usize, bytes: usize) {
+    pub fn on_sent_asap(&mut self, node: usize, bytes: &[u8]) {
         if let Some(seen) = self.registrars.get_mut(&node) {
             seen.traffic.asap += 1;
-            seen.traffic.asap_bytes += bytes as u64;
+            seen.traffic.asap_bytes += bytes.len() as u64;
+            seen.traffic.keep_alives += u64::from(bytes.first() == Some(&KEEP_ALIVE));
         }
+    }
+
+    /// A registrar is told something by an endpoint.
+    pub fn on_delivered_asap(&mut self, now: Time, at: usize, bytes: &[u8]) {
+        if bytes.first() == Some(&KEEP_ALIVE_ACK)
+            && self.registrars.contains_key(&at)
+            && let Ok(decoded) = AsapMessage::decode(bytes, Dialect::Unknown)
+            && let AsapMessage::KeepAliveAck { handle, element } = decoded.message
+        {
+            self.answered.insert((handle, element), (at, now));
+        }
+    }
+
+    /// Whether an element has told this registrar that it is alive, since then.
+    pub fn has_answered(&self, key: &(PoolHandle, PeId), registrar: usize, since: Time) -> bool {
+        self.answered.get(key).is_some_and(|(at, when)| *at == registrar && *when >= since)
     }
 
     /// A registrar sends an ENRP message to another.
@@ -205,6 +234,7 @@ impl Watch {
             && id != seen.id
         {
             seen.id = id;
+            self.places.insert(id, from);
             self.count("a registrar drew another identifier");
         }
         let Some(seen) = self.registrars.get_mut(&from) else { return };
@@ -230,6 +260,9 @@ impl Watch {
 
     fn on_begun(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
+        if let Some(accused) = self.places.get(&target) {
+            self.accused.insert(*accused, now);
+        }
         let contenders = self.contests.entry(target).or_default();
         contenders.retain(|_, since| now.since(*since) < ARBITRATION);
         if contenders.insert(from, now).is_none() {
@@ -243,26 +276,40 @@ impl Watch {
         }
     }
 
-    fn on_completed(&mut self, now: Time, from: usize, target: u32, calm: bool, nodes: &[Node]) {
+    fn on_completed(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
         self.contests.remove(&target);
         self.count("a takeover was completed");
         let boots = self.registrars.values().filter(|seen| seen.id == target).map(|seen| seen.boots).max();
-        let before = self.taken.insert((target, boots.unwrap_or(0)), from);
-        // Guarantee 6. Those that cannot hear each other, each side of a cut, may have their own.
-        let hear = |a: usize, b: usize| {
-            let heard = self.heard.get(&(a, b));
-            heard.is_some_and(|at| now.since(*at) < self.registrars[&a].config.max_time_last_heard)
-        };
-        if let Some(other) = before
+        let life = self.registrars[&from].boots;
+        let before = self.taken.insert((target, boots.unwrap_or(0)), (from, life));
+        if let Some((other, life)) = before
             && other != from
-            && calm
+            && self.registrars[&other].running
+            && self.registrars[&other].boots == life
         {
-            assert!(
-                !hear(from, other) || !hear(other, from),
-                "{other} and {from} hear each other, and both took over {target:#x}"
-            );
+            self.check_one_winner(from, other, target, nodes);
         }
+    }
+
+    /// Guarantee 6: two that have taken the same one over are such as took each other for dead, or were taken for dead, since
+    /// it was last heard: each side of a cut may have its own winner.
+    fn check_one_winner(&mut self, from: usize, other: usize, target: u32, nodes: &[Node]) {
+        let place = self.places.get(&target).copied();
+        let heard = [from, other].iter().filter_map(|node| self.heard.get(&(*node, place?))).max();
+        let died = heard.copied().unwrap_or(Time::ZERO);
+        let accused = [from, other].iter().any(|node| self.accused.get(node).is_some_and(|at| *at >= died));
+        let id = self.registrars[&other].id;
+        let counts_on = nodes[from].registrar().is_some_and(|registrar| {
+            registrar.peers().any(|peer| {
+                peer.server.value() == id && matches!(peer.state, PeerState::Alive | PeerState::Suspected)
+            })
+        });
+        assert!(
+            accused || !counts_on,
+            "{other} and {from}, whom nobody took for dead, have both taken over {target:#x}"
+        );
+        self.count("two took over the same registrar, one of them taken for dead");
     }
 
     /// Guarantee 5: nobody is accused who was not silent, as far as the accuser could hear while it was awake.
@@ -273,13 +320,19 @@ impl Watch {
         let Some(&heard) = self.heard.get(&(from, accused)) else { return };
         let accuser = &self.registrars[&from];
         let RegistrarConfig { max_time_last_heard, max_time_no_response, .. } = accuser.config;
-        let lost = self.lost.get(&(from, accused)).is_some_and(|at| *at >= heard);
-        let needed = if lost { max_time_no_response } else { max_time_last_heard + max_time_no_response };
-        let silence = now.since(heard) + accuser.jumped + Duration::from_millis(1);
+        // What a clock jumps counts as time in which nothing was heard, for who goes by it.
+        let jumped = |since: Time| -> Duration {
+            accuser.jumps.iter().filter(|(at, _)| *at >= since).map(|(_, by)| *by).sum()
+        };
+        let silence = |since: Time| now.since(since) + jumped(since) + Duration::from_millis(1);
+        let silent = silence(heard);
+        let lost = self.lost.get(&(from, accused)).map(|at| silence(*at));
         let awake = now.since(accuser.resumed) + Duration::from_millis(1);
         assert!(
-            silence >= needed && awake >= max_time_no_response,
-            "{from} accuses {accused}, which lives, after {silence:?} of silence, {awake:?} of them awake (link lost: {lost})"
+            (silent >= max_time_last_heard + max_time_no_response
+                || lost.is_some_and(|lost| lost >= max_time_no_response))
+                && awake >= max_time_no_response,
+            "{from} accuses {accused}, which lives, after {silent:?} of silence, {awake:?} of them awake; link lost since {lost:?}"
         );
         self.count("a live registrar was accused after real silence");
     }
@@ -289,6 +342,7 @@ impl Watch {
         let from = node_at(from);
         let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
         self.heard.insert((at, from), now);
+        self.lost.remove(&(at, from));
         // Heard again, it can be taken over again.
         self.taken.retain(|(target, _), _| Some(*target) != word(bytes, 4));
         match kind {
@@ -320,7 +374,7 @@ impl Watch {
         self.reach(began, "a registrar doubted itself");
     }
 
-    pub fn on_event(&mut self, now: Time, node: usize, event: &Event, calm: bool, nodes: &[Node]) {
+    pub fn on_event(&mut self, now: Time, node: usize, event: &Event, nodes: &[Node]) {
         match event {
             // Guarantee 2.
             Event::Removed { handle, element, why } if *why != Removal::Deregistered => assert!(
@@ -329,7 +383,7 @@ impl Watch {
             ),
             Event::TakeoverBegun { target } => self.on_begun(now, node, target.value(), nodes),
             Event::TakenOver { target, by, .. } if self.is(node, *by) && target != by => {
-                self.on_completed(now, node, target.value(), calm, nodes);
+                self.on_completed(now, node, target.value(), nodes);
             }
             _ => {}
         }

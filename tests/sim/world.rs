@@ -86,6 +86,14 @@ impl Node {
     pub fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
+
+    /// The registrar that runs here, if one does.
+    pub fn registrar(&self) -> Option<&Registrar> {
+        match &self.process {
+            Some(Process::Registrar(registrar)) => Some(registrar),
+            Some(Process::Host(_)) | None => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,10 +283,7 @@ impl World {
 
     /// The registrar that runs on a node, if one does.
     pub fn runs_registrar(&self, node: usize) -> Option<&Registrar> {
-        match &self.nodes[node].process {
-            Some(Process::Registrar(registrar)) => Some(registrar),
-            Some(Process::Host(_)) | None => None,
-        }
+        self.nodes[node].registrar()
     }
 
     pub fn registrar(&self, node: usize) -> &Registrar {
@@ -486,6 +491,9 @@ impl World {
             let from = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
             self.watch.on_delivered(self.now, here.node, from, &bytes);
         }
+        if channel == Channel::Asap {
+            self.watch.on_delivered_asap(self.now, here.node, &bytes);
+        }
         let complete = self.pipes[pipe].protocol != Protocol::Plain;
         self.input(
             here.node,
@@ -610,8 +618,7 @@ impl World {
                 if self.log {
                     eprintln!("{:?} {node}: {event:?}", self.now);
                 }
-                let calm = self.is_calm();
-                self.watch.on_event(self.now, node, &event, calm, &self.nodes);
+                self.watch.on_event(self.now, node, &event, &self.nodes);
             }
             let Some(process) = &mut self.nodes[node].process else { return };
             for slot in slots {
@@ -726,7 +733,7 @@ impl World {
                     return;
                 }
             }
-            Channel::Asap => self.watch.on_sent_asap(node, bytes.len()),
+            Channel::Asap => self.watch.on_sent_asap(node, &bytes),
             Channel::User(_) => {}
         }
         let backlog = &mut self.pipes[pipe].backlog[1 - end];

@@ -119,6 +119,7 @@ fn chaos(world: &mut World) {
         cluster.registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
     cluster.run_holding(world, secs(3), &running);
     cluster.agree(world, secs(1), "after chaos all go on agreeing");
+    cluster.each_answers_its_home(world);
     cluster.count(world);
     let (user, slot) = cluster.users[0];
     count_client(world, user, slot);

@@ -54,6 +54,7 @@ fn halves(world: &mut World) {
         world.heal_all();
         let bound = cluster.agreed_within();
         cluster.agree(world, bound, "after a partition all agree on what is alive");
+        cluster.each_answers_its_home(world);
         if world.nodes[mortal].process.is_none() {
             cluster.start_host(world, mortal, 4);
             cluster.agree(world, bound, "who died in a partition is back");
@@ -93,13 +94,14 @@ fn crooked(world: &mut World) {
                 }
             }
         }
-        // No element is ever out of reach of anybody: whoever can hear everybody holds all of them. (Who cannot hear an element's
-        // home is not told what became of it.)
+        // No element is ever out of reach of anybody: whoever can hear everybody holds all of them, and the others
+        // those whose home they hear.
         let time = ms(world.rng.below(15_000));
         cluster.run_holding(world, time, &whole);
         world.heal_all();
         let bound = cluster.agreed_within();
         cluster.agree(world, bound, "after crooked cuts all agree");
+        cluster.each_answers_its_home(world);
     }
     cluster.count(world);
 }

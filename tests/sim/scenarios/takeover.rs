@@ -75,6 +75,7 @@ fn kill(world: &mut World) {
     adopted(world, &cluster, &[dead], &holders, cluster.adopted_within());
     let bound = cluster.agreed_within();
     cluster.agree(world, bound, "after a death all agree");
+    cluster.each_answers_its_home(world);
     let (user, slot) = cluster.users[0];
     let before = world.host(user).client(slot).answered;
     cluster.run_holding(world, secs(1), &holders);
@@ -292,6 +293,7 @@ fn moves(world: &mut World) {
         world.heal_all();
         let bound = cluster.agreed_within();
         cluster.agree(world, bound, "elements that moved have one home");
+        cluster.each_answers_its_home(world);
     }
     cluster.count(world);
 }

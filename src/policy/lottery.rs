@@ -13,12 +13,26 @@ pub(super) struct Lottery {
     able: Pot,
     /// Those without, one ticket each.
     unable: Pot,
+    /// How many tickets each slot loses when it is selected, where that is any.
+    wear: Vec<u32>,
     /// Drawn and found ineligible in the selection under way; kept for its capacity.
     passed_over: Vec<u32>,
 }
 
 impl Lottery {
-    pub(super) fn set(&mut self, slot: u32, tickets: u32) {
+    /// Gives a slot so many tickets, of which each selection takes `wear`.
+    pub(super) fn set(&mut self, slot: u32, tickets: u32, wear: u32) {
+        self.put(slot, tickets);
+        let index = slot as usize;
+        if wear > 0 && index >= self.wear.len() {
+            self.wear.resize(index + 1, 0);
+        }
+        if let Some(place) = self.wear.get_mut(index) {
+            *place = wear;
+        }
+    }
+
+    fn put(&mut self, slot: u32, tickets: u32) {
         self.able.put(slot, tickets);
         self.unable.put(slot, u32::from(tickets == 0));
     }
@@ -43,6 +57,12 @@ impl Lottery {
         self.able.draw(items, rng, &eligible, out, &mut self.passed_over);
         if out.len() == start {
             self.unable.draw(items, rng, &eligible, out, &mut self.passed_over);
+        }
+        for slot in out[start..].iter().copied() {
+            let wear = self.wear.get(slot as usize).copied().unwrap_or(0);
+            if wear > 0 {
+                self.put(slot, self.able.tickets_of(slot).saturating_sub(wear));
+            }
         }
     }
 }
@@ -80,6 +100,10 @@ impl Pot {
         let before = std::mem::replace(&mut self.tickets[slot], tickets);
         self.len = self.len + usize::from(tickets > 0) - usize::from(before > 0);
         self.change(slot, before, tickets);
+    }
+
+    fn tickets_of(&self, slot: u32) -> u32 {
+        self.tickets.get(slot as usize).copied().unwrap_or(0)
     }
 
     /// Appends a slot without tickets.

@@ -104,6 +104,9 @@ enum Order {
     /// The same, but an element is taken to be no less loaded than those added before it: at a user, who knows how
     /// often the registrar has selected each only from the order it told them in.
     LoadDegradedAsTold,
+    /// RSPLIB's private ones: the lowest load + degradation * steps + distance * delay penalty factor. Of steps there are so
+    /// many when the element registers, and with each selection come so many.
+    Private { first: u32, each: u32 },
 }
 
 /// How many tickets an element has.
@@ -115,6 +118,10 @@ enum Tickets {
     Weight,
     /// What its load leaves of 0xffffffff.
     Unload,
+    /// RSPLIB's private ones: what load + degradation * steps leave, the steps as in [`Order::Private`].
+    Private { first: u32, each: u32 },
+    /// RSPLIB's: its weight, less the share of it that distance * delay penalty factor is of 0xffffffff.
+    WeightAfar,
 }
 
 /// All there is to know about a policy.
@@ -171,19 +178,27 @@ static TABLE: [Row; 16] = {
             &[Load, Degradation], Sorted(Order::LoadOfNext), Sorted(Order::LoadOfNext)),
         row(P::RandomizedLeastUsed, 0x4000_0004, "RandomizedLeastUsed",
             &[Load], Lottery(Tickets::Unload), Lottery(Tickets::Unload)),
-        // Private to RSPLIB, of whose rules only the names are published: round robin for the time being.
+        // Private to RSPLIB, and as it selects: its degradation begins with one step, and each selection adds two; priority
+        // adds one for the selection to come. A user goes by the order told, or draws by the values told.
         row(P::RandomizedPriorityLeastUsed, 0xb000_1001, "RandomizedPriorityLeastUsed",
-            &[Load, Degradation], RR, RR),
+            &[Load, Degradation],
+            Lottery(Tickets::Private { first: 1, each: 0 }), Lottery(Tickets::Private { first: 1, each: 0 })),
         row(P::RandomizedLeastUsedDegradation, 0xb000_1002, "RandomizedLeastUsedDegradation",
-            &[Load, Degradation], RR, RR),
+            &[Load, Degradation],
+            Lottery(Tickets::Private { first: 1, each: 2 }), Lottery(Tickets::Private { first: 1, each: 2 })),
         row(P::PriorityLeastUsedDegradation, 0xb000_1003, "PriorityLeastUsedDegradation",
-            &[Load, Degradation], RR, RR),
+            &[Load, Degradation],
+            Sorted(Order::Private { first: 2, each: 2 }), Sorted(Order::LoadDegradedAsTold)),
         row(P::RandomizedPriorityLeastUsedDegradation, 0xb000_1004, "RandomizedPriorityLeastUsedDegradation",
-            &[Load, Degradation], RR, RR),
-        row(P::WeightedRandomDpf, 0xb000_2001, "WeightedRandomDPF", &[Weight, Dpf, Distance], RR, RR),
-        row(P::LeastUsedDpf, 0xb000_2002, "LeastUsedDPF", &[Load, Dpf, Distance], RR, RR),
+            &[Load, Degradation],
+            Lottery(Tickets::Private { first: 2, each: 2 }), Lottery(Tickets::Private { first: 2, each: 2 })),
+        row(P::WeightedRandomDpf, 0xb000_2001, "WeightedRandomDPF", &[Weight, Dpf, Distance],
+            Lottery(Tickets::WeightAfar), Lottery(Tickets::WeightAfar)),
+        row(P::LeastUsedDpf, 0xb000_2002, "LeastUsedDPF", &[Load, Dpf, Distance],
+            Sorted(Order::Private { first: 0, each: 0 }), Sorted(Order::Private { first: 0, each: 0 })),
         row(P::LeastUsedDegradationDpf, 0xb000_2003, "LeastUsedDegradationDPF",
-            &[Load, Degradation, Dpf, Distance], RR, RR),
+            &[Load, Degradation, Dpf, Distance],
+            Sorted(Order::Private { first: 1, each: 2 }), Sorted(Order::LoadDegradedAsTold)),
     ]
 };
 
@@ -228,6 +243,17 @@ impl Policy {
     /// The load degradation, if the policy has one.
     pub fn degradation(&self) -> Option<Load> {
         self.field(Field::Degradation).map(Load)
+    }
+    /// Load + degradation * `steps` + distance * delay penalty factor; what the policy does not have is 0.
+    fn burden(&self, steps: u32) -> u64 {
+        let value = |field| u64::from(self.field(field).unwrap_or(0));
+        let worn = value(Field::Load) + value(Field::Degradation) * u64::from(steps);
+        worn.saturating_add(self.penalty())
+    }
+    /// Distance * delay penalty factor.
+    fn penalty(&self) -> u64 {
+        let value = |field| u64::from(self.field(field).unwrap_or(0));
+        value(Field::Distance) * value(Field::Dpf)
     }
     fn field(&self, field: Field) -> Option<u32> {
         let mut fields = self.policy_type.row().fields.iter().zip(self.words());

@@ -50,12 +50,24 @@ impl Selector {
         match &mut self.kind {
             Kind::Sorted(sorted) => sorted.set(slot, policy),
             Kind::Lottery(lottery, tickets) => {
-                let tickets = match tickets {
-                    Tickets::One => 1,
-                    Tickets::Weight => policy.field(Field::Weight).unwrap_or(0),
-                    Tickets::Unload => u32::MAX - policy.field(Field::Load).unwrap_or(0),
+                let weight = || policy.field(Field::Weight).unwrap_or(0);
+                let rest = |burden: u64| u32::MAX - u32::try_from(burden).unwrap_or(u32::MAX);
+                let (tickets, wear) = match tickets {
+                    Tickets::One => (1, 0),
+                    Tickets::Weight => (weight(), 0),
+                    Tickets::Unload => (u32::MAX - policy.field(Field::Load).unwrap_or(0), 0),
+                    Tickets::Private { first, each } => {
+                        let degradation = policy.field(Field::Degradation).unwrap_or(0);
+                        (rest(policy.burden(*first)), degradation.saturating_mul(*each))
+                    }
+                    Tickets::WeightAfar => {
+                        let share = u128::from(rest(policy.penalty()));
+                        // One that can serve at all has a ticket.
+                        let left = (u128::from(weight()) * share).div_ceil(u128::from(u32::MAX));
+                        (u32::try_from(left).unwrap_or(u32::MAX).max(weight().min(1)), 0)
+                    }
                 };
-                lottery.set(slot, tickets);
+                lottery.set(slot, tickets, wear);
             }
         }
     }

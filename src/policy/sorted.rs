@@ -167,6 +167,10 @@ impl Sorted {
                     load
                 }
             }
+            Order::Private { first, each } => {
+                degradation = value(Field::Degradation).saturating_mul(each);
+                Place::plain(policy.burden(first).min(u64::MAX - 1))
+            }
             Order::WeightedRoundRobin => match value(Field::Weight) {
                 0 => Place::LAST,
                 weight
@@ -234,8 +238,9 @@ impl Sorted {
                     item.rank.stamp = stamp;
                 }
             }
-            Order::LoadDegraded | Order::LoadDegradedAsTold => {
-                item.rank.place = Place::plain(item.rank.place.whole.saturating_add(item.degradation.into()));
+            Order::LoadDegraded | Order::LoadDegradedAsTold | Order::Private { .. } => {
+                let worn = item.rank.place.whole.saturating_add(item.degradation.into());
+                item.rank.place = Place::plain(worn.min(u64::MAX - 1));
                 if leads_equals {
                     item.rank.stamp = stamp;
                 }

@@ -454,12 +454,67 @@ fn users_take_degrading_elements_in_the_order_told_and_count_what_they_take() {
     assert_eq!(heads(&mut told, 2), [2, 2], "news of one already told stands as it is");
 }
 
-#[test]
-fn policies_without_a_rule_yet_are_round_robin() {
-    for policy_type in PolicyType::all().skip(9) {
-        let mut three = pool(policy_type, &[&[9, 9], &[0, 0], &[5, 5]]);
-        assert_eq!(heads(&mut three, 4), [0, 1, 2, 0], "{policy_type:?}");
+/// A per cent of the load scale.
+const PERCENT: u32 = u32::MAX / 100;
+
+/// How often each of three is drawn in a row, the values set anew before each if `anew`.
+fn drawn(policy_type: PolicyType, values: &[&[u32]; 3], draws: usize, anew: bool) -> [usize; 3] {
+    let (mut rng, mut selector) = (Rng::new(7), pool(policy_type, values));
+    let mut counts = [0; 3];
+    for _ in 0..draws {
+        if anew {
+            selector = pool(policy_type, values);
+        }
+        let mut out = Vec::new();
+        selector.select(1, &mut rng, &mut out);
+        counts[out[0] as usize] += 1;
     }
+    counts
+}
+
+#[test]
+fn private_lotteries_draw_by_what_load_and_degradation_leave() {
+    let near = |count: usize, share: usize| count.abs_diff(share) < 150;
+    // 1 - (load + degradation): 60, 30 and 10 per cent.
+    let values: [&[u32]; 3] =
+        [&[30 * PERCENT, 10 * PERCENT], &[70 * PERCENT, 0], &[80 * PERCENT, 10 * PERCENT]];
+    let [a, b, c] = drawn(PolicyType::RandomizedPriorityLeastUsed, &values, 3_000, false);
+    assert!(near(a, 1_800) && near(b, 900) && near(c, 300), "{a} {b} {c}");
+    // As the first is set it has one step of degradation against it, and two more a selection.
+    let [a, b, c] = drawn(PolicyType::RandomizedLeastUsedDegradation, &values, 3_000, true);
+    assert!(near(a, 1_800) && near(b, 900) && near(c, 300), "{a} {b} {c}");
+    // With priority one more: 50, 30 and 0 of 80.
+    let [a, b, c] = drawn(PolicyType::RandomizedPriorityLeastUsedDegradation, &values, 3_200, true);
+    assert!(near(a, 2_000) && near(b, 1_200) && c == 0, "{a} {b} {c}");
+    // Worn out after three (60, 40, 20 and then nothing): the second alone is left.
+    let mut worn = pool(
+        PolicyType::RandomizedLeastUsedDegradation,
+        &[&[30 * PERCENT, 10 * PERCENT], &[70 * PERCENT, 0]],
+    );
+    let (mut rng, mut out) = (Rng::new(1), Vec::new());
+    for _ in 0..200 {
+        worn.select(1, &mut rng, &mut out);
+    }
+    assert_eq!(out.iter().filter(|slot| **slot == 0).count(), 3);
+}
+
+#[test]
+fn private_orders_degrade_by_two_steps_a_selection_from_one() {
+    // 6 D against a constant load: chosen three times before.
+    let plud = PolicyType::PriorityLeastUsedDegradation;
+    assert_eq!(heads(&mut pool(plud, &[&[0, 10], &[65, 0]]), 4), [0, 0, 0, 1]);
+    let dpf = PolicyType::LeastUsedDegradationDpf;
+    assert_eq!(heads(&mut pool(dpf, &[&[0, 10, 0, 0], &[60, 0, 0, 0]]), 4), [0, 0, 0, 1]);
+}
+
+#[test]
+fn distance_costs_by_the_delay_penalty_factor() {
+    let lu = PolicyType::LeastUsedDpf;
+    assert_eq!(heads(&mut pool(lu, &[&[50, 3, 10], &[70, 3, 0], &[70, 3, 0]]), 3), [1, 2, 1]);
+    assert_eq!(heads(&mut pool(lu, &[&[50, 3, 1], &[70, 3, 0]]), 2), [0, 0]);
+    let far = [&[100, PERCENT, 50][..], &[100, PERCENT, 0], &[1, PERCENT, 1_000_000]];
+    let [a, b, c] = drawn(PolicyType::WeightedRandomDpf, &far, 1_500, false);
+    assert!(a.abs_diff(500) < 100 && b.abs_diff(1_000) < 100 && c < 30, "{a} {b} {c}");
 }
 
 /// With work linear in the size of the pool these would be 10^11 steps.

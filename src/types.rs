@@ -133,6 +133,8 @@ pub enum RegistrationLife {
     Seconds(u32),
     /// RSPLIB's unit: milliseconds.
     Milliseconds(u32),
+    /// Of one whose unit is not known yet: taken for seconds, which is the longer time, and handed on as the number it is.
+    Unitless(u32),
 }
 
 impl RegistrationLife {
@@ -140,7 +142,9 @@ impl RegistrationLife {
     pub fn duration(self) -> Option<Duration> {
         match self {
             RegistrationLife::Infinite => None,
-            RegistrationLife::Seconds(s) => Some(Duration::from_secs(s.into())),
+            RegistrationLife::Seconds(s) | RegistrationLife::Unitless(s) => {
+                Some(Duration::from_secs(s.into()))
+            }
             RegistrationLife::Milliseconds(ms) => Some(Duration::from_millis(ms.into())),
         }
     }
@@ -313,6 +317,8 @@ impl Capabilities {
     pub const TCP_CONTROL_CHANNEL: Capabilities = Capabilities(1 << 0);
     /// Business cards are understood.
     pub const BUSINESS_CARD: Capabilities = Capabilities(1 << 1);
+    /// Of a registrar: it takes one of RSPLIB for alive, by its own hearing.
+    pub const HEARS_RSPLIB: Capabilities = Capabilities(1 << 2);
 
     /// Whether all of `other` are among these.
     pub fn contains(self, other: Capabilities) -> bool {

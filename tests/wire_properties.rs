@@ -110,7 +110,8 @@ fn life(dialect: Dialect) -> impl Strategy<Value = RegistrationLife> {
         1 => Just(RegistrationLife::Infinite),
         4 => (0..=0x7fff_ffffu32).prop_map(move |n| match dialect {
             Dialect::Rsplib => RegistrationLife::Milliseconds(n),
-            Dialect::Rfc | Dialect::Unknown => RegistrationLife::Seconds(n),
+            Dialect::Rfc => RegistrationLife::Seconds(n),
+            Dialect::Unknown => RegistrationLife::Unitless(n),
         }),
     ]
 }
@@ -482,19 +483,21 @@ fn a_life_is_told_in_the_unit_of_the_dialect_rounded_up() {
         let bytes = asap::wire::encode_element(&element, dialect).unwrap();
         i32::from_be_bytes(bytes[12..16].try_into().unwrap())
     };
-    use RegistrationLife::{Infinite, Milliseconds, Seconds};
-    for (life, rfc, rsplib) in [
-        (Infinite, -1, -1),
-        (Seconds(0), 0, 0),
-        (Seconds(30), 30, 30_000),
-        (Seconds(i32::MAX as u32), i32::MAX, i32::MAX),
-        (Seconds(u32::MAX), i32::MAX, i32::MAX),
-        (Milliseconds(1), 1, 1),
-        (Milliseconds(30_000), 30, 30_000),
-        (Milliseconds(u32::MAX), 4_294_968, i32::MAX),
+    use RegistrationLife::{Infinite, Milliseconds, Seconds, Unitless};
+    for (life, rfc, unknown, rsplib) in [
+        (Infinite, -1, -1, -1),
+        (Seconds(0), 0, 0, 0),
+        (Seconds(30), 30, 30, 30_000),
+        (Seconds(i32::MAX as u32), i32::MAX, i32::MAX, i32::MAX),
+        (Seconds(u32::MAX), i32::MAX, i32::MAX, i32::MAX),
+        (Milliseconds(1), 1, 1, 1),
+        (Milliseconds(30_000), 30, 30_000, 30_000),
+        (Milliseconds(u32::MAX), 4_294_968, i32::MAX, i32::MAX),
+        (Unitless(30_000), 30_000, 30_000, 30_000),
     ] {
         assert_eq!(told(life, Dialect::Rfc), rfc, "{life:?}");
-        assert_eq!(told(life, Dialect::Unknown), rfc, "{life:?}");
+        // In the unit it came in.
+        assert_eq!(told(life, Dialect::Unknown), unknown, "{life:?}");
         assert_eq!(told(life, Dialect::Rsplib), rsplib, "{life:?}");
     }
 }

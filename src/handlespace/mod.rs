@@ -110,6 +110,8 @@ pub struct Selection<'a> {
 pub enum View {
     /// Everything.
     Full,
+    /// What RSPLIB holds.
+    Rsplib,
 }
 
 /// Pools and their elements.
@@ -130,10 +132,13 @@ pub struct Handlespace {
     /// Slots selected last; kept for its capacity.
     selected: Vec<u32>,
     digest: Digest,
+    rsplib_holds: Holds,
 }
 
 /// What the digest of an element is: told by the owner of a handlespace, which itself knows no encoding.
 pub type Digest = fn(&PoolHandle, &PoolElement, u64) -> u64;
+/// Whether an element is in a view: likewise.
+pub type Holds = fn(&PoolHandle, &PoolElement) -> bool;
 
 impl Handlespace {
     /// An empty handlespace with room for so many pools, elements per pool, and elements.
@@ -150,12 +155,18 @@ impl Handlespace {
             expiries: BTreeSet::new(),
             selected: Vec::new(),
             digest: |_, _, _| 0,
+            rsplib_holds: |_, _| true,
         }
     }
 
     /// The same with this digest of an element, of its handle, itself and its version.
     pub fn digesting(self, digest: Digest) -> Handlespace {
         Handlespace { digest, ..self }
+    }
+
+    /// The same with this as what belongs to [`View::Rsplib`].
+    pub fn viewed_by_rsplib(self, holds: Holds) -> Handlespace {
+        Handlespace { rsplib_holds: holds, ..self }
     }
 
     /// Adds an element to its pool, making the pool if needed, or replaces it (RFC 5352 3.1 rules 1-3).
@@ -269,6 +280,11 @@ impl Handlespace {
         true
     }
 
+    /// Whether an element belongs to a view.
+    pub fn is_in(&self, view: View, handle: &PoolHandle, id: PeId) -> bool {
+        self.slot(handle, id).is_some_and(|slot| slot.is_in(view))
+    }
+
     /// A pool's demands.
     pub fn traits(&self, handle: &PoolHandle) -> Option<&PoolTraits> {
         Some(&self.pool(*self.handles.get(handle)?)?.traits)
@@ -360,13 +376,14 @@ impl Handlespace {
         self.owners.elements(owner, None).filter_map(|(handle, id)| is_marked(handle, id)).collect()
     }
 
-    /// Elements in order of (handle, identifier) behind `after`, those of `owner` only if given, as long as the sum
+    /// Elements of a view in order of (handle, identifier) behind `after`, those of `owner` only if given, as long as the sum
     /// of their sizes is at most `max_bytes`, but always one if there is one; and whether more follow. `size` is told
     /// whether the element is the first of its pool on this page. `after` need not exist any more.
     pub fn page(
         &self,
         after: Option<(&PoolHandle, PeId)>,
         owner: Option<ServerId>,
+        view: View,
         max_bytes: usize,
         size: impl Fn(&PoolHandle, &Entry, bool) -> usize,
     ) -> (Vec<(&PoolHandle, &Entry)>, bool) {
@@ -374,8 +391,9 @@ impl Handlespace {
         match owner {
             Some(owner) => {
                 let owned = self.owners.elements(owner, after);
-                let entries = owned.filter_map(|(handle, id)| Some((handle, &self.slot(handle, id)?.entry)));
-                fill_page(entries, max_bytes, size)
+                let slots = owned.filter_map(|(handle, id)| Some((handle, self.slot(handle, id)?)));
+                let seen = slots.filter(|(_, slot)| slot.is_in(view));
+                fill_page(seen.map(|(handle, slot)| (handle, &slot.entry)), max_bytes, size)
             }
             None => {
                 let start = after.as_ref().map_or(Bound::Unbounded, |(handle, _)| Bound::Included(handle));
@@ -383,7 +401,8 @@ impl Handlespace {
                 let entries = pools.flat_map(|(handle, index)| {
                     let behind = after.as_ref().filter(|(last, _)| last == handle).map(|(_, id)| *id);
                     let slots = self.pool(*index).into_iter().flat_map(move |pool| pool.behind(behind));
-                    slots.map(move |(_, slot)| (handle, &slot.entry))
+                    let seen = slots.filter(move |(_, slot)| slot.is_in(view));
+                    seen.map(move |(_, slot)| (handle, &slot.entry))
                 });
                 fill_page(entries, max_bytes, size)
             }
@@ -450,8 +469,10 @@ impl Handlespace {
         let expires = entry.expires;
         if let Some(Some(pool)) = self.pools.get_mut(index as usize) {
             let digest = (self.digest)(&pool.handle, &entry.element, entry.version);
-            let sweep = self.owners.join(entry.element.home, &pool.handle, entry.element.id, digest);
-            pool.fill(slot, entry, sweep, digest);
+            let rsplib_holds = (self.rsplib_holds)(&pool.handle, &entry.element);
+            let (home, id) = (entry.element.home, entry.element.id);
+            let sweep = self.owners.join(home, &pool.handle, id, digest, rsplib_holds);
+            pool.fill(slot, pool::Slot { entry, sweep, digest, rsplib_holds });
         }
         self.reschedule(index, slot, None, expires);
     }
@@ -459,8 +480,8 @@ impl Handlespace {
     /// Empties a slot, which stays reserved, and strikes it off where it was counted.
     fn take(&mut self, index: u32, slot: u32) -> Option<Entry> {
         let pool = self.pools.get_mut(index as usize)?.as_mut()?;
-        let pool::Slot { entry, digest, .. } = pool.empty(slot)?;
-        self.owners.leave(entry.element.home, &pool.handle, entry.element.id, digest);
+        let pool::Slot { entry, digest, rsplib_holds, .. } = pool.empty(slot)?;
+        self.owners.leave(entry.element.home, &pool.handle, entry.element.id, digest, rsplib_holds);
         self.reschedule(index, slot, entry.expires, None);
         Some(entry)
     }

@@ -34,12 +34,13 @@ impl Owners {
         handle: &PoolHandle,
         id: PeId,
         digest: u64,
+        rsplib_holds: bool,
     ) -> u64 {
         let Some(id_of_owner) = owner else { return 0 };
         let owner = self.0.entry(id_of_owner).or_default();
         owner.count += 1;
         for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
-            *sum += view.words(handle, id);
+            *sum += view.words(handle, id, rsplib_holds);
         }
         owner.digest = owner.digest.wrapping_add(digest);
         match owner.elements.get_mut(handle) {
@@ -54,12 +55,19 @@ impl Owners {
     }
 
     /// Takes back what [`Owners::join`] did.
-    pub(super) fn leave(&mut self, owner: Option<ServerId>, handle: &PoolHandle, id: PeId, digest: u64) {
+    pub(super) fn leave(
+        &mut self,
+        owner: Option<ServerId>,
+        handle: &PoolHandle,
+        id: PeId,
+        digest: u64,
+        rsplib_holds: bool,
+    ) {
         let Some(id_of_owner) = owner else { return };
         let Some(owner) = self.0.get_mut(&id_of_owner) else { return };
         owner.count -= 1;
         for (view, sum) in View::ALL.iter().zip(&mut owner.sums) {
-            *sum -= view.words(handle, id);
+            *sum -= view.words(handle, id, rsplib_holds);
         }
         owner.digest = owner.digest.wrapping_sub(digest);
         if let Some(ids) = owner.elements.get_mut(handle) {
@@ -128,13 +136,14 @@ impl Owners {
 }
 
 impl View {
-    const ALL: [View; 1] = [View::Full];
+    const ALL: [View; 2] = [View::Full, View::Rsplib];
 
     /// What an element adds to the sum in this view: the words of the handle, padded to an even length, and of the
     /// identifier.
-    fn words(self, handle: &PoolHandle, id: PeId) -> u64 {
+    fn words(self, handle: &PoolHandle, id: PeId, rsplib_holds: bool) -> u64 {
         match self {
-            View::Full => {
+            View::Rsplib if !rsplib_holds => 0,
+            View::Full | View::Rsplib => {
                 let word =
                     |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
                 let of_handle: u64 = handle.as_bytes().chunks(2).map(word).sum();

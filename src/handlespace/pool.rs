@@ -1,6 +1,6 @@
 //! One pool: its elements in slots, by identifier, and in selection order.
 
-use super::{Entry, Misfit, PoolTraits};
+use super::{Entry, Misfit, PoolTraits, View};
 use crate::policy::Selector;
 use crate::types::{PeId, PoolElement, PoolHandle, Rng};
 use std::collections::BTreeMap;
@@ -25,6 +25,17 @@ pub(super) struct Slot {
     pub(super) sweep: u64,
     /// What it adds to its owner's digest.
     pub(super) digest: u64,
+    /// Whether it belongs to [`View::Rsplib`].
+    pub(super) rsplib_holds: bool,
+}
+
+impl Slot {
+    pub(super) fn is_in(&self, view: View) -> bool {
+        match view {
+            View::Full => true,
+            View::Rsplib => self.rsplib_holds,
+        }
+    }
 }
 
 impl Pool {
@@ -92,10 +103,10 @@ impl Pool {
     }
 
     /// Fills a reserved slot.
-    pub(super) fn fill(&mut self, slot: u32, entry: Entry, sweep: u64, digest: u64) {
-        self.selector.set(slot, &entry.element.policy);
+    pub(super) fn fill(&mut self, slot: u32, filled: Slot) {
+        self.selector.set(slot, &filled.entry.element.policy);
         if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(Box::new(Slot { entry, sweep, digest }));
+            *place = Some(Box::new(filled));
         }
     }
 

@@ -296,11 +296,11 @@ fn a_page_is_never_empty_while_elements_follow() {
     add(&mut space, "a", element(1, 9));
     add(&mut space, "a", element(2, 9));
     let a = handle("a");
-    let (page, more) = space.page(None, None, 10, |_, _, _| 1_000);
+    let (page, more) = space.page(None, None, View::Full, 10, |_, _, _| 1_000);
     assert_eq!((page.len(), more), (1, true));
-    let (page, more) = space.page(Some((&a, PeId(1))), None, 10, |_, _, _| 1_000);
+    let (page, more) = space.page(Some((&a, PeId(1))), None, View::Full, 10, |_, _, _| 1_000);
     assert_eq!((page.len(), more), (1, false));
-    let (page, more) = space.page(Some((&a, PeId(2))), None, 10, |_, _, _| 1_000);
+    let (page, more) = space.page(Some((&a, PeId(2))), None, View::Full, 10, |_, _, _| 1_000);
     assert_eq!((page.len(), more), (0, false));
 }
 
@@ -315,15 +315,18 @@ fn pages_count_the_pool_once_and_go_on_behind_what_is_gone() {
         let told: Vec<String> = page.iter().map(|(h, e)| format!("{h}{}", e.element.id.0)).collect();
         (told.join(" "), more)
     };
-    assert_eq!(told(space.page(None, None, 50, size)), ("a1 a2 a3 b1".into(), true));
-    assert_eq!(told(space.page(None, None, 49, size)), ("a1 a2 a3".into(), true));
-    assert_eq!(told(space.page(None, Some(server(9)), 60, size)), ("a1 a2 a3 c1 c2".into(), false));
-    assert_eq!(told(space.page(None, Some(server(8)), 60, size)), ("b1".into(), false));
+    assert_eq!(told(space.page(None, None, View::Full, 50, size)), ("a1 a2 a3 b1".into(), true));
+    assert_eq!(told(space.page(None, None, View::Full, 49, size)), ("a1 a2 a3".into(), true));
+    assert_eq!(
+        told(space.page(None, Some(server(9)), View::Full, 60, size)),
+        ("a1 a2 a3 c1 c2".into(), false)
+    );
+    assert_eq!(told(space.page(None, Some(server(8)), View::Full, 60, size)), ("b1".into(), false));
     let (a, b) = (handle("a"), handle("b"));
     space.remove(&a, PeId(2));
     space.remove(&b, PeId(1));
-    assert_eq!(told(space.page(Some((&a, PeId(2))), None, 60, size)), ("a3 c1 c2".into(), false));
-    assert_eq!(told(space.page(Some((&b, PeId(1))), None, 60, size)), ("c1 c2".into(), false));
+    assert_eq!(told(space.page(Some((&a, PeId(2))), None, View::Full, 60, size)), ("a3 c1 c2".into(), false));
+    assert_eq!(told(space.page(Some((&b, PeId(1))), None, View::Full, 60, size)), ("c1 c2".into(), false));
 }
 
 /// What may happen to a handlespace of a few pools, elements and owners.
@@ -425,7 +428,7 @@ fn agree(space: &Handlespace, model: &Model, now: Time) {
         assert_eq!(space.checksum(owner, View::Full).0, model.checksum(owner));
         let marked = own.iter().filter(|(.., marked)| *marked).map(|(h, id, _)| ((*h).clone(), *id));
         assert_eq!(space.marked(owner), marked.collect::<Vec<_>>());
-        let (page, more) = space.page(None, Some(owner), usize::MAX, |_, _, _| 0);
+        let (page, more) = space.page(None, Some(owner), View::Full, usize::MAX, |_, _, _| 0);
         assert!(page.iter().map(|(h, e)| (*h, e.element.id)).eq(own.iter().map(|(h, id, _)| (*h, *id))));
         assert!(!more);
     }
@@ -438,7 +441,7 @@ fn agree(space: &Handlespace, model: &Model, now: Time) {
     let mut paged = Vec::new();
     loop {
         let after = paged.last().map(|(handle, id)| (handle, *id));
-        let (page, more) = space.page(after, None, 25, |_, _, first| if first { 12 } else { 7 });
+        let (page, more) = space.page(after, None, View::Full, 25, |_, _, first| if first { 12 } else { 7 });
         assert!(!page.is_empty() || !more);
         let page: Vec<_> = page.into_iter().map(|(h, e)| (h.clone(), e.element.id)).collect();
         paged.extend(page);
@@ -552,4 +555,31 @@ proptest! {
             agree(&space, &model, now);
         }
     }
+}
+
+#[test]
+fn a_view_leaves_out_of_pages_and_checksums_what_does_not_belong_to_it() {
+    let mut space = Handlespace::new(10, 10, 100).viewed_by_rsplib(|handle, element| {
+        handle.as_bytes().len() <= 4 && element.policy != Policy::new(PolicyType::WeightedRandom, &[0])
+    });
+    let of = |policy, id| PoolElement { policy, ..element(id, 9) };
+    let lottery = |weight| Policy::new(PolicyType::WeightedRandom, &[weight]);
+    let (short, long) = (handle("pool"), handle("longer"));
+    space.insert(seconds(0), &long, of(Policy::ROUND_ROBIN, 1), None).unwrap();
+    assert_eq!(space.checksum(server(9), View::Rsplib), PeChecksum(0xffff), "nothing is there");
+    space.insert(seconds(0), &short, of(lottery(1), 1), None).unwrap();
+    space.insert(seconds(0), &short, of(lottery(0), 2), None).unwrap();
+    let mut alone = Handlespace::new(10, 10, 100);
+    alone.insert(seconds(0), &short, of(lottery(1), 1), None).unwrap();
+    assert_eq!(space.checksum(server(9), View::Rsplib), alone.checksum(server(9), View::Full));
+    for owner in [None, Some(server(9))] {
+        let (page, more) = space.page(None, owner, View::Rsplib, usize::MAX, |_, _, _| 1);
+        let told: Vec<(&PoolHandle, PeId)> = page.iter().map(|(h, entry)| (*h, entry.element.id)).collect();
+        assert_eq!((told, more), (vec![(&short, PeId(1))], false));
+    }
+    assert!(space.is_in(View::Rsplib, &short, PeId(1)) && !space.is_in(View::Rsplib, &short, PeId(2)));
+    // Its values change, and with them where it belongs.
+    space.insert(seconds(0), &short, of(lottery(0), 1), None).unwrap();
+    assert_eq!(space.checksum(server(9), View::Rsplib), PeChecksum(0xffff));
+    assert_eq!(space.count(Some(server(9))), 3);
 }

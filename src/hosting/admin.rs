@@ -3,7 +3,7 @@
 use super::journal::LastTakeover;
 use super::{Listener, words};
 use crate::handlespace::{Entry, View};
-use crate::registrar::{Counters, Registrar};
+use crate::registrar::{Counters, Dialect, Registrar};
 use crate::runtime::admin::Answer;
 use crate::runtime::driver::Remote;
 use crate::types::{PoolHandle, Time};
@@ -108,8 +108,11 @@ fn pools(registrar: &Registrar, now: Time, only: Option<&str>, limit: usize) -> 
             continue;
         }
         truncated |= count > left;
-        let elements: Vec<Value> =
-            handlespace.elements(handle).take(left).map(|entry| element(entry, now)).collect();
+        let told = |entry: &Entry| {
+            let rsplib = handlespace.is_in(View::Rsplib, handle, entry.element.id);
+            element(entry, now, rsplib)
+        };
+        let elements: Vec<Value> = handlespace.elements(handle).take(left).map(told).collect();
         left -= elements.len();
         list.push(json!({
             "handle": handle.to_string(),
@@ -123,7 +126,8 @@ fn pools(registrar: &Registrar, now: Time, only: Option<&str>, limit: usize) -> 
             break;
         }
     }
-    json!({ "v": 1, "pools": list, "truncated": truncated })
+    let rsplib = registrar.peers().filter(|peer| peer.dialect == Dialect::Rsplib).count();
+    json!({ "v": 1, "pools": list, "truncated": truncated, "rsplib_registrars": rsplib })
 }
 
 /// Handles are bytes: named as they are printed, or as they are.
@@ -131,7 +135,8 @@ fn is(handle: &PoolHandle, name: &str) -> bool {
     handle.as_bytes() == name.as_bytes() || handle.to_string() == name
 }
 
-fn element(entry: &Entry, now: Time) -> Value {
+/// An element, and whether registrars of RSPLIB can be told of it.
+fn element(entry: &Entry, now: Time, rsplib: bool) -> Value {
     let element = &entry.element;
     let addresses: Vec<String> =
         element.user_transport.socket_addresses().map(|address| address.to_string()).collect();
@@ -146,6 +151,7 @@ fn element(entry: &Entry, now: Time) -> Value {
         "expires_in": entry.expires.map(|at| seconds(at.since(now))),
         "capabilities": element.capabilities.map(|capabilities| capabilities.0),
         "bad_reports": entry.bad_reports,
+        "visible_to_rsplib": rsplib,
     })
 }
 
@@ -177,6 +183,7 @@ fn registrars(registrar: &Registrar, now: Time, last_takeover: &LastTakeover) ->
                 "id": peer.server.to_string(),
                 "state": words::peer_state(peer.state),
                 "ours": peer.ours,
+                "dialect": words::dialect(peer.dialect),
                 "address": peer.transport.as_ref().map(words::transport),
                 "last_heard": seconds(now.since(peer.last_heard)),
                 "elements": elements,

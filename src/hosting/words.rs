@@ -3,7 +3,7 @@
 use crate::handlespace::Entry;
 use crate::machine::{LinkFailure, LinkKind, Protocol};
 use crate::policy::Policy;
-use crate::registrar::{PeerState, Removal, Standing};
+use crate::registrar::{Dialect, PeerState, Removal, Standing};
 use crate::types::{CauseCode, ErrorCause, RegistrationLife, TransportAddress, TransportKind};
 
 pub(super) fn transport_kind(kind: TransportKind) -> &'static str {
@@ -52,6 +52,7 @@ pub(super) fn element(entry: &Entry) -> String {
     let life = match element.life {
         RegistrationLife::Infinite => "for ever".to_owned(),
         RegistrationLife::Seconds(s) => format!("for {s} s"),
+        RegistrationLife::Unitless(s) => format!("for {s} s, if those are seconds"),
         RegistrationLife::Milliseconds(ms) => format!("for {ms} ms"),
     };
     format!("{}, {}, {life}", transport(&element.user_transport), policy(&element.policy))
@@ -111,6 +112,14 @@ pub(super) fn peer_state(state: PeerState) -> &'static str {
         PeerState::Alive => "alive",
         PeerState::Suspected => "suspected",
         PeerState::TakenOver => "taken over",
+    }
+}
+
+pub(super) fn dialect(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Unknown => "unknown",
+        Dialect::Rfc => "rfc",
+        Dialect::Rsplib => "rsplib",
     }
 }
 

@@ -76,6 +76,7 @@ impl Registrar {
         match outcome {
             Outcome::Complete => {
                 self.sweep(now, from);
+                self.on_table_of_winner(now, from);
                 let checksum = self.handlespace.checksum(from, View::Full);
                 let digest = self.handlespace.digest(from);
                 if let Some(audit) = self.peers.find_mut(from).map(|known| &mut known.audit) {

@@ -104,6 +104,7 @@ impl Clients {
         kind: LinkKind,
         peer: &[SocketAddr],
         identity: Option<Identity>,
+        dialect: Dialect,
     ) -> bool {
         if !self.opening.contains(&link) {
             return false;
@@ -124,7 +125,7 @@ impl Clients {
             addresses,
             port: peer.first().map_or(0, SocketAddr::port),
             identity,
-            dialect: Dialect::Unknown,
+            dialect,
             ours: false,
             elements: BTreeSet::new(),
             subscriptions: BTreeSet::new(),

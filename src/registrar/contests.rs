@@ -83,6 +83,8 @@ pub enum Say {
 pub enum Wait {
     /// So many MAX-TIME-NO-RESPONSE.
     Rounds(u32),
+    /// As long as another implementation may take for a takeover, from its question until it can be seen.
+    Foreign,
     /// Longer than anybody could still be asking about the target: a matter of minutes.
     Memory,
 }
@@ -188,6 +190,12 @@ impl Contests {
         matches!(self.by_target.get(&target), Some(Contest::Yielded { .. }))
     }
 
+    /// The targets that this registrar leaves to that one.
+    pub fn yielded_to(&self, winner: ServerId) -> Vec<ServerId> {
+        let is_its = |contest: &Contest| matches!(contest, Contest::Yielded { to } if *to == winner);
+        self.by_target.iter().filter(|(_, contest)| is_its(contest)).map(|(target, _)| *target).collect()
+    }
+
     /// Whether this registrar has taken the target over, not long ago.
     pub fn has_won(&self, target: ServerId) -> bool {
         matches!(self.by_target.get(&target), Some(Contest::Won { .. }))
@@ -283,13 +291,13 @@ impl Contests {
                 self.by_target.insert(target, Contest::Probing { askers: BTreeSet::from([from]) });
                 out.extend([Output::Probe(target), Output::Wake(target, Wait::Rounds(1))]);
             }
-            None => self.yield_to(from, target, out),
+            None => self.yield_to(from, target, live, out),
             Some(Contest::Probing { askers }) => {
                 askers.insert(from);
             }
             Some(Contest::Initiating { asked, repeated, .. }) => {
                 if self.order.prefers(from, self.me) {
-                    self.yield_to(from, target, out);
+                    self.yield_to(from, target, live, out);
                 } else if repeated.insert(from) {
                     // No more than once a round: two of different orders would never end.
                     asked.insert(from);
@@ -298,7 +306,7 @@ impl Contests {
             }
             Some(Contest::Yielded { to }) => {
                 if *to == from || self.order.prefers(from, *to) {
-                    self.yield_to(from, target, out);
+                    self.yield_to(from, target, live, out);
                 }
             }
             // The winner will tell it so.
@@ -363,7 +371,7 @@ impl Contests {
                 let preferred = askers.iter().copied().reduce(|a, b| if order.prefers(a, b) { a } else { b });
                 self.by_target.remove(&target);
                 if let Some(asker) = preferred {
-                    self.yield_to(asker, target, out);
+                    self.yield_to(asker, target, live, out);
                 }
             }
             Some(Contest::Initiating { asked, repeated, rounds, .. }) => {
@@ -445,11 +453,15 @@ impl Contests {
         out.extend([Output::Begun(target), Output::Wake(target, Wait::Rounds(1))]);
     }
 
-    fn yield_to(&mut self, to: ServerId, target: ServerId, out: &mut Vec<Output>) {
+    fn yield_to(&mut self, to: ServerId, target: ServerId, live: &Live, out: &mut Vec<Output>) {
         self.by_target.insert(target, Contest::Yielded { to });
         out.push(Output::Yielded { target, to });
         out.push(Output::Send { to, say: Say::Ack, target });
-        out.push(Output::Wake(target, Wait::Rounds(YIELD)));
+        let wait = match live.get(&to) {
+            Some(Voter::Foreign) => Wait::Foreign,
+            Some(Voter::Ours | Voter::Unheard) | None => Wait::Rounds(YIELD),
+        };
+        out.push(Output::Wake(target, wait));
     }
 }
 

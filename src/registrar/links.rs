@@ -11,6 +11,7 @@ use super::{Event, Registrar, Wake};
 use crate::config::RegistrarConfig;
 use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::types::{Addresses, ServerId, Time, TransportAddress, TransportUse};
+use crate::wire::Dialect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -79,8 +80,12 @@ pub(super) struct UpLink {
     pub(super) own: Option<TransportAddress>,
     /// The other end's addresses.
     pub(super) addresses: Vec<IpAddr>,
+    /// What carries it.
+    pub(super) kind: LinkKind,
     /// Its port, over SCTP the one it listens at.
-    port: Option<(LinkKind, u16)>,
+    pub(super) port: Option<u16>,
+    /// How the other end speaks.
+    pub(super) dialect: Dialect,
     /// Who is at the other end, once it has said so.
     pub(super) peer: Option<ServerId>,
     /// Its incarnation, if it is one of ours.
@@ -144,6 +149,15 @@ impl Links {
     pub(super) fn strangers(&self) -> impl Iterator<Item = LinkId> {
         let is_stranger = |state: &LinkState| matches!(state, LinkState::Up(UpLink { peer: None, .. }));
         self.links.iter().filter(move |(_, link)| is_stranger(&link.state)).map(|(id, _)| *id)
+    }
+
+    /// Whether there is a link to one that may be RSPLIB's.
+    pub(super) fn may_reach_rsplib(&self) -> bool {
+        let may_be = |link: &PeerLink| match &link.state {
+            LinkState::Up(up) => up.dialect != Dialect::Rfc,
+            LinkState::Opening => false,
+        };
+        self.links.values().any(may_be)
     }
 
     /// Whether no link is there or on its way, and every target has been tried.
@@ -234,7 +248,7 @@ impl Links {
         };
         let is_it = |link: &PeerLink| match &link.state {
             LinkState::Up(up) => {
-                up.port == Some((target.to.kind, target.to.port))
+                (up.kind, up.port) == (target.to.kind, Some(target.to.port))
                     && overlap(&up.addresses, target.to.addresses.as_slice())
             }
             LinkState::Opening => false,
@@ -358,12 +372,14 @@ impl Registrar {
         let own =
             (link.is_incoming() || kind == LinkKind::Sctp).then(|| own_transport(kind, local)).flatten();
         let addresses = peer.iter().map(|address| address.ip().to_canonical()).collect();
-        let port = peer.first().map(|address| (kind, address.port()));
+        let port = peer.first().map(SocketAddr::port);
+        let dialect = self.dialect_of_link(kind);
         let Some(peer_link) = self.links.links.get_mut(&link) else { return };
         if matches!(peer_link.state, LinkState::Up(_)) {
             return;
         }
-        peer_link.state = LinkState::Up(UpLink { own, addresses, port, peer: None, incarnation: 0 });
+        let (peer, incarnation) = (None, 0);
+        peer_link.state = LinkState::Up(UpLink { own, addresses, kind, port, dialect, peer, incarnation });
         if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
             target.pause = self.links.first_pause;
             target.told = false;
@@ -468,8 +484,10 @@ fn destination(transport: &TransportAddress, heard_from: &[IpAddr], only: bool) 
         | TransportAddress::Opaque(_) => return None,
     };
     let near = heard_from.is_empty() || heard_from.iter().any(IpAddr::is_loopback);
+    // A link-local address of IPv6 says nothing without the interface, which is not told.
     let usable = |address: &IpAddr| {
-        !address.is_unspecified() && !address.is_multicast() && (near || !address.is_loopback())
+        let local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        !address.is_unspecified() && !address.is_multicast() && !local && (near || !address.is_loopback())
     };
     let mut kept: Vec<IpAddr> =
         addresses.iter().map(IpAddr::to_canonical).filter(|address| usable(address)).collect();

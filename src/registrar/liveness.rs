@@ -12,7 +12,7 @@ use super::clients::{Client, counted_address};
 use super::{ElementKey, Registrar, Removal};
 use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
 use crate::timer::Timers;
-use crate::types::{Addresses, ServerId, Time, TransportAddress};
+use crate::types::{Addresses, RegistrationLife, ServerId, Time, TransportAddress};
 use crate::wire::{AsapMessage, Dialect, KeepAlive};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -102,6 +102,11 @@ impl Liveness {
     pub(super) fn adopted_from(&self, server: ServerId) -> Vec<ElementKey> {
         let from = self.adopted.iter().filter(|(_, from)| **from == server);
         from.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// From whom an element was taken over that has not been heard yet.
+    pub(super) fn adopted_of(&self, key: &ElementKey) -> Option<ServerId> {
+        self.adopted.get(key).copied()
     }
 
     /// The link through which an element is asked that has lost its own, if it is up.
@@ -234,8 +239,10 @@ impl Registrar {
     fn send_keep_alive(&mut self, link: LinkId, key: &ElementKey) {
         let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
         // H is set while the element may not know that this is its home (RFC 5353 3.5.2). The RFC's message does not name the element; ours do to
-        // ours, where one endpoint may have several in a pool.
-        let element = entry.element.capabilities.map(|_| key.1);
+        // ours, where one endpoint may have several in a pool, and so does RSPLIB.
+        let named = entry.element.capabilities.is_some()
+            || self.clients.find(link).is_some_and(|client| client.dialect == Dialect::Rsplib);
+        let element = named.then_some(key.1);
         let (server, home) = (Some(self.id), self.liveness.adopted.contains_key(key));
         self.send(link, &AsapMessage::KeepAlive(KeepAlive { home, server, handle: key.0.clone(), element }));
         self.out.counters.keep_alives_sent += 1;
@@ -314,6 +321,19 @@ impl Registrar {
         let Some(endpoint) = self.liveness.by_link.get(&link) else { return };
         let Some(probe) = self.liveness.probes.get_mut(endpoint) else { return };
         probe.up = true;
+        // Elements with a life in milliseconds are RSPLIB's.
+        let is_of_rsplib = |key: &ElementKey| {
+            let element = self.handlespace.entry(&key.0, key.1).map(|entry| &entry.element);
+            element.is_some_and(|it| {
+                matches!(it.life, RegistrationLife::Milliseconds(_)) && it.capabilities.is_none()
+            })
+        };
+        if let Some(client) = self.clients.find_mut(link)
+            && client.dialect == Dialect::Unknown
+            && probe.elements.iter().any(is_of_rsplib)
+        {
+            client.dialect = Dialect::Rsplib;
+        }
         for key in probe.elements.clone() {
             if self.liveness.deadlines.deadline(&key).is_some() {
                 self.send_keep_alive(link, &key);
@@ -344,7 +364,7 @@ impl Registrar {
         }
         for key in probe.elements {
             if self.liveness.deadlines.deadline(&key).is_some() {
-                self.remove(now, &key, Removal::Unreachable);
+                self.on_unreachable(now, &key);
             }
         }
     }
@@ -362,7 +382,7 @@ impl Registrar {
             .cloned()
             .collect();
         for key in failed {
-            self.remove(now, &key, Removal::Unreachable);
+            self.on_unreachable(now, &key);
         }
     }
 
@@ -376,7 +396,7 @@ impl Registrar {
             } else if self.may_be_cut_off(now, &key) {
                 self.ask(now, &key, self.config.keep_alive_timeout);
             } else {
-                self.remove(now, &key, Removal::Unreachable);
+                self.on_unreachable(now, &key);
             }
         }
         while self.liveness.pace.is_open(now)

@@ -37,14 +37,17 @@ mod updates;
 #[cfg(test)]
 mod tests;
 
+pub use crate::wire::Dialect;
 pub use peers::{Peer, PeerState, Standing};
 
 use crate::config::{DialectSetting, Limits, RegistrarConfig};
 use crate::handlespace::{Entry, Handlespace};
-use crate::machine::{Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
+use crate::machine::{
+    Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol,
+};
 use crate::timer::Timers;
 use crate::types::{ErrorCause, PeId, PoolHandle, Rng, ServerId, Time, TransportAddress, TransportKind};
-use crate::wire::{self, AsapMessage, Decoded, Dialect, Registration, Rejected};
+use crate::wire::{self, AsapMessage, Decoded, Registration, Rejected};
 use announce::Announcer;
 use clients::Clients;
 use contests::Contests;
@@ -318,7 +321,8 @@ impl Registrar {
             id,
             incarnation: Rng::new(!seed).next_u64().max(1),
             handlespace: Handlespace::new(limits.pools, limits.elements_per_pool, limits.elements)
-                .digesting(wire::digest_element),
+                .digesting(wire::digest_element)
+                .viewed_by_rsplib(|handle, element| Dialect::Rsplib.holds(handle, element)),
             latest_version: 0,
             clients: Clients::new(&limits),
             subscriptions: Subscriptions::default(),
@@ -401,7 +405,7 @@ impl Machine for Registrar {
             Input::LinkUp { link, kind, protocol: _, local, peer, identity } => {
                 if self.links.has(link) {
                     self.on_peer_up(now, link, kind, local, peer);
-                } else if self.clients.up(link, kind, peer, identity) {
+                } else if self.clients.up(link, kind, peer, identity, self.dialect_of_link(kind)) {
                     self.on_probe_link_up(link);
                 } else if self.clients.is_opening(link) {
                     self.clients.down(link);
@@ -483,8 +487,15 @@ impl Registrar {
 
     fn on_asap_bytes(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
         let Some(client) = self.clients.find(link) else { return };
-        let dialect = client.dialect;
-        match AsapMessage::decode(bytes, dialect) {
+        let mut decoded = AsapMessage::decode(bytes, client.dialect);
+        if let Ok(Decoded { message, .. }) = &decoded {
+            let shown = client.dialect.after_asap(message, bytes);
+            if shown != client.dialect {
+                self.on_client_shown(now, link, shown);
+                decoded = AsapMessage::decode(bytes, shown);
+            }
+        }
+        match decoded {
             Ok(Decoded { message, report }) => {
                 self.report_unrecognised(link, report);
                 self.on_asap(now, link, message);
@@ -493,6 +504,20 @@ impl Registrar {
                 self.out.reject(why);
                 self.report_unrecognised(link, report);
             }
+        }
+    }
+
+    /// What one is taken to speak with whom a link comes up.
+    fn dialect_of_link(&self, kind: LinkKind) -> Dialect {
+        Dialect::of_link(self.config.dialect, kind == LinkKind::Sctp)
+    }
+
+    /// An endpoint has shown what it speaks: also what the lives mean with which it has registered before.
+    fn on_client_shown(&mut self, now: Time, link: LinkId, dialect: Dialect) {
+        let Some(client) = self.clients.find_mut(link) else { return };
+        client.dialect = dialect;
+        for key in client.elements.clone() {
+            self.settle_life(now, &key, dialect);
         }
     }
 

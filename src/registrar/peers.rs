@@ -9,11 +9,14 @@
 //! must not live on by them.
 
 use super::audit::Audit;
+use super::contests::Order;
 use super::links::preferred;
 use super::{ElementKey, Event, Registrar, Wake};
 use crate::handlespace::View;
 use crate::machine::{Audience, Channel, Effect, LinkId, Protocol};
-use crate::types::{Capabilities, CauseCode, ErrorCause, PeChecksum, ServerId, Time, TransportAddress};
+use crate::types::{
+    Capabilities, CauseCode, ErrorCause, PeChecksum, PoolElement, ServerId, Time, TransportAddress,
+};
 use crate::wire::{
     Decoded, Dialect, EnrpHeader, EnrpMessage, Introduction, Rejected, ServerInformation, UpdateAction,
 };
@@ -25,7 +28,9 @@ use std::time::Duration;
 const MAX_PEERS: usize = 256;
 /// MAX-TIME-LAST-HEARD and MAX-TIME-NO-RESPONSE of RFC 5353 4.2, for peers that are not ours.
 const RFC_LAST_HEARD: Duration = Duration::from_secs(61);
-const RFC_NO_RESPONSE: Duration = Duration::from_secs(5);
+pub(super) const RFC_NO_RESPONSE: Duration = Duration::from_secs(5);
+/// RSPLIB's registrars expect a presence every 2.4 s, and after 5 s without take over, whatever profile this one has.
+const RSPLIB_HEARTBEAT: Duration = Duration::from_secs(2);
 /// The longest interval between heartbeats that is believed.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -42,6 +47,8 @@ pub struct Peer {
     pub transport: Option<TransportAddress>,
     /// Whether it is one of ours: it has shown the capability parameter.
     pub ours: bool,
+    /// How it speaks.
+    pub dialect: Dialect,
     /// Whether the checksum it last told is the one over what is held here as its elements; none: not told.
     pub checksum_agrees: Option<bool>,
     /// The same for the digest, which only ours tell.
@@ -72,9 +79,43 @@ pub enum Standing {
     Doubting,
 }
 
+/// How a peer is told of elements.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Addressee {
+    /// One of ours: with versions and capabilities.
+    Ours,
+    /// Another, in its dialect.
+    Other(Dialect),
+}
+
+impl Addressee {
+    pub(super) fn is_ours(self) -> bool {
+        self == Addressee::Ours
+    }
+
+    pub(super) fn dialect(self) -> Dialect {
+        match self {
+            Addressee::Ours => Dialect::Rfc,
+            Addressee::Other(dialect) => dialect,
+        }
+    }
+
+    /// What it can be told of. One that has shown nothing may be RSPLIB's.
+    pub(super) fn view(self) -> View {
+        match self.dialect() {
+            Dialect::Rfc => View::Full,
+            Dialect::Unknown | Dialect::Rsplib => View::Rsplib,
+        }
+    }
+}
+
 /// The list of peers.
 #[derive(Debug, Default)]
-pub(super) struct Peers(BTreeMap<ServerId, Known>);
+pub(super) struct Peers {
+    known: BTreeMap<ServerId, Known>,
+    /// The others have been told that one of RSPLIB's is among them.
+    hears_rsplib: bool,
+}
 
 /// A peer with what only this module needs to know.
 #[derive(Debug)]
@@ -83,6 +124,8 @@ pub(super) struct Known {
     /// Links that are up with it at the other end.
     pub(super) links: BTreeSet<LinkId>,
     incarnation: u64,
+    /// It takes a registrar of RSPLIB for alive, by its own hearing.
+    hears_rsplib: bool,
     pub(super) audit: Audit,
     pub(super) lists: ListsCompared,
     /// How often it says that it says it is there; zero: it does not say.
@@ -115,11 +158,13 @@ impl Known {
                 last_heard: now,
                 transport: None,
                 ours: false,
+                dialect: Dialect::Unknown,
                 checksum_agrees: None,
                 digest_agrees: None,
             },
             links: BTreeSet::new(),
             incarnation: 0,
+            hears_rsplib: false,
             audit: Audit::default(),
             lists: ListsCompared::default(),
             heartbeat: Duration::ZERO,
@@ -129,9 +174,22 @@ impl Known {
         }
     }
 
+    pub(super) fn addressee(&self) -> Addressee {
+        if self.peer.ours { Addressee::Ours } else { Addressee::Other(self.peer.dialect) }
+    }
+
+    /// It is alive, for all that is known.
+    fn is_in_scope(&self) -> bool {
+        match self.peer.state {
+            PeerState::Alive | PeerState::Suspected => true,
+            PeerState::Named | PeerState::TakenOver => false,
+        }
+    }
+
     fn on_presence(&mut self, now: Time, introduction: Option<&Introduction>) {
         if let Some(told) = introduction {
             self.peer.ours = true;
+            self.hears_rsplib = told.capabilities.contains(Capabilities::HEARS_RSPLIB);
             self.heartbeat = told.heartbeat.min(LONGEST_HEARTBEAT);
             self.incarnation = told.incarnation;
         }
@@ -146,27 +204,27 @@ impl Known {
 
 impl Peers {
     pub(super) fn list(&self) -> impl Iterator<Item = &Peer> {
-        self.0.values().map(|known| &known.peer)
+        self.known.values().map(|known| &known.peer)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ServerId, &Known)> {
-        self.0.iter().map(|(server, known)| (*server, known))
+        self.known.iter().map(|(server, known)| (*server, known))
     }
 
     pub(super) fn find(&self, server: ServerId) -> Option<&Known> {
-        self.0.get(&server)
+        self.known.get(&server)
     }
 
     pub(super) fn find_mut(&mut self, server: ServerId) -> Option<&mut Known> {
-        self.0.get_mut(&server)
+        self.known.get_mut(&server)
     }
 
     pub(super) fn state(&self, server: ServerId) -> Option<PeerState> {
-        self.0.get(&server).map(|known| known.peer.state)
+        self.known.get(&server).map(|known| known.peer.state)
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.known.clear();
     }
 }
 
@@ -189,12 +247,35 @@ impl Registrar {
         self.send_enrp(link, &message)
     }
 
-    /// One link to each peer that has any, and whether it is one of ours.
-    pub(super) fn links_to_peers(&self) -> Vec<(LinkId, bool)> {
+    /// One link to each peer that has any, and how it is told of elements.
+    pub(super) fn links_to_peers(&self) -> Vec<(LinkId, Addressee)> {
         let link = |(server, known): (ServerId, &Known)| {
-            Some((preferred(self.id, server, &known.links)?, known.peer.ours))
+            Some((preferred(self.id, server, &known.links)?, known.addressee()))
         };
         self.peers.iter().filter_map(link).collect()
+    }
+
+    /// Whether a registrar of RSPLIB is alive, as this one hears itself.
+    pub(super) fn hears_rsplib(&self) -> bool {
+        self.peers.iter().any(|(_, known)| known.peer.dialect == Dialect::Rsplib && known.is_in_scope())
+    }
+
+    /// Which of two registrars goes on when both want to take over a third: as long as anybody takes one of RSPLIB for alive,
+    /// the lower identifier, for there it cannot be otherwise. Of what others say counts only what they hear themselves, or
+    /// it would keep itself up.
+    ///
+    /// DEPARTS RFC 5353 3.5.1 then: the higher identifier goes on.
+    pub(super) fn order(&self) -> Order {
+        let told = self.peers.iter().any(|(_, known)| known.hears_rsplib && known.is_in_scope());
+        if told || self.hears_rsplib() { Order::LowerWins } else { Order::HigherWins }
+    }
+
+    /// Whether it hears a registrar of RSPLIB has changed, and the others must know before anything else is said.
+    pub(super) fn review_hearing(&mut self) {
+        let hears = self.hears_rsplib();
+        if hears != std::mem::replace(&mut self.peers.hears_rsplib, hears) {
+            self.tell_presence(false);
+        }
     }
 
     /// A peer that was about to be taken over has its time to answer once more.
@@ -214,7 +295,7 @@ impl Registrar {
 
     /// Strikes a peer off the list. If it is heard again it is a new one.
     pub(super) fn forget_peer(&mut self, now: Time, server: ServerId) {
-        if self.peers.0.remove(&server).is_some() {
+        if self.peers.known.remove(&server).is_some() {
             self.timers.cancel(&Wake::Peer(server));
             self.on_peer_gone(now, server);
         }
@@ -228,7 +309,7 @@ impl Registrar {
         if self.peers.find(server).is_some() {
             return true;
         }
-        if self.peers.0.len() >= MAX_PEERS {
+        if self.peers.known.len() >= MAX_PEERS {
             let spare = |(_, known): &(ServerId, &Known)| {
                 known.links.is_empty() && self.handlespace.count(Some(known.peer.server)) == 0
             };
@@ -236,7 +317,7 @@ impl Registrar {
             let Some((quietest, _)) = quietest else { return false };
             self.forget_peer(now, quietest);
         }
-        self.peers.0.insert(server, Known::new(now, server));
+        self.peers.known.insert(server, Known::new(now, server));
         self.watch_peer(now, server);
         true
     }
@@ -247,9 +328,15 @@ impl Registrar {
     /// A link is up: says who this is, and asks who that is.
     pub(super) fn introduce(&mut self, now: Time, link: LinkId) {
         self.send_presence(link, true);
-        if self.timers.deadline(&Wake::Heartbeat).is_none() {
-            self.timers.set(Wake::Heartbeat, now + self.config.peer_heartbeat_cycle);
+        let next = now + self.heartbeat_interval();
+        if self.timers.deadline(&Wake::Heartbeat).is_none_or(|at| at > next) {
+            self.timers.set(Wake::Heartbeat, next);
         }
+    }
+
+    fn heartbeat_interval(&self) -> Duration {
+        let longest = if self.links.may_reach_rsplib() { RSPLIB_HEARTBEAT } else { Duration::MAX };
+        self.config.peer_heartbeat_cycle.min(longest).max(Duration::from_millis(10))
     }
 
     pub(super) fn on_heartbeat(&mut self, now: Time) {
@@ -259,8 +346,7 @@ impl Registrar {
             self.send_presence(link, false);
         }
         if !self.links.is_empty() {
-            let cycle = self.config.peer_heartbeat_cycle.max(Duration::from_millis(10));
-            self.timers.set(Wake::Heartbeat, now + cycle);
+            self.timers.set(Wake::Heartbeat, now + self.heartbeat_interval());
         }
     }
 
@@ -271,16 +357,32 @@ impl Registrar {
 
     fn presence(&self, reply_required: bool, link: Option<LinkId>) -> EnrpMessage {
         let up = link.and_then(|link| self.links.up(link));
-        let own = self.enrp.first().or(up.and_then(|up| up.own.as_ref())).cloned();
+        let peer = up.and_then(|up| self.peers.find(up.peer?));
+        let addressee = match (peer, up) {
+            (Some(known), _) => known.addressee(),
+            (None, Some(up)) => Addressee::Other(up.dialect),
+            (None, None) => Addressee::Other(Dialect::Unknown),
+        };
+        let may_be_rsplib = addressee.view() == View::Rsplib;
+        let of_link = up.and_then(|up| up.own.as_ref());
+        // RSPLIB accepts a presence only from where it says that its sender is: from the addresses of the association.
+        let own = if may_be_rsplib { of_link.or(self.enrp.first()) } else { self.enrp.first().or(of_link) };
+        let own = own.cloned().map(|own| match may_be_rsplib {
+            true => Dialect::Rsplib.fitted_transport(own),
+            false => own,
+        });
         let settled = self.is_settled();
+        let hears_rsplib = self.hears_rsplib();
         EnrpMessage::Presence {
             reply_required,
             header: self.header_for(up.and_then(|up| up.peer)),
             // DEPARTS RFC 5353 3.6.1: none while starting. What the elements are that this registrar owned before it
-            // started again it learns from its mentor; until then its peers must not take them for gone.
-            checksum: settled.then(|| self.handlespace.checksum(self.id, View::Full)),
+            // started again it learns from its mentor; until then its peers must not take them for gone. But RSPLIB hears no
+            // presence without; ours mind the digest.
+            checksum: (settled || may_be_rsplib)
+                .then(|| self.handlespace.checksum(self.id, addressee.view())),
             introduction: Some(Introduction {
-                capabilities: Capabilities::default(),
+                capabilities: if hears_rsplib { Capabilities::HEARS_RSPLIB } else { Capabilities::default() },
                 heartbeat: self.config.peer_heartbeat_cycle,
                 incarnation: self.incarnation,
                 registrars: self.registrars_known(),
@@ -330,7 +432,7 @@ impl Registrar {
             return;
         }
         self.out.counters.enrp_messages += 1;
-        match EnrpMessage::decode(bytes, Dialect::Unknown) {
+        match self.decode_enrp(now, link, bytes) {
             Ok(Decoded { message, report }) => {
                 self.report_to_peer(link, report);
                 self.on_enrp_message(now, link, message);
@@ -342,12 +444,69 @@ impl Registrar {
         }
     }
 
+    /// Decodes a message in the dialect of its sender, which may show only by it.
+    fn decode_enrp(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        bytes: &[u8],
+    ) -> Result<Decoded<EnrpMessage>, Rejected> {
+        let Some(up) = self.links.up(link) else { return EnrpMessage::decode(bytes, Dialect::Unknown) };
+        let decoded = EnrpMessage::decode(bytes, up.dialect);
+        let Ok(Decoded { message, .. }) = &decoded else { return decoded };
+        let mut shown = up.dialect.after_enrp(message, bytes, up.port.unwrap_or_default(), &up.addresses);
+        let known = message.header().sender.and_then(|sender| self.peers.find(sender));
+        if let Some(known) = known.filter(|_| shown == Dialect::Unknown) {
+            // From an earlier link.
+            shown = known.peer.dialect;
+        }
+        if shown == up.dialect {
+            return decoded;
+        }
+        let peer = up.peer;
+        if let Some(up) = self.links.up_mut(link) {
+            up.dialect = shown;
+        }
+        if let Some(peer) = peer {
+            self.on_peer_shown(now, peer, shown);
+        }
+        EnrpMessage::decode(bytes, shown)
+    }
+
+    /// A peer has shown how it speaks: also what the lives mean that it has told before.
+    fn on_peer_shown(&mut self, now: Time, server: ServerId, dialect: Dialect) {
+        let Some(known) = self.peers.find_mut(server) else { return };
+        if std::mem::replace(&mut known.peer.dialect, dialect) != Dialect::Unknown {
+            return;
+        }
+        for (handle, id) in self.handlespace.of_owner(server).collect::<Vec<_>>() {
+            let Some(entry) = self.handlespace.entry(&handle, id) else { continue };
+            let life = dialect.settle_life(entry.element.life);
+            if life != entry.element.life {
+                let (element, version) = (PoolElement { life, ..entry.element.clone() }, entry.version);
+                let settled = self.handlespace.learn(&handle, element, version);
+                if settled.is_ok() {
+                    self.on_pool_changed(now, &handle);
+                }
+            }
+        }
+    }
+
     fn on_enrp_message(&mut self, now: Time, link: LinkId, message: EnrpMessage) {
         let header = message.header();
         let Some(from) = header.sender else {
             self.out.reject("an ENRP message without sender");
             return;
         };
+        let speaks_rsplib = self.links.up(link).is_some_and(|up| up.dialect == Dialect::Rsplib);
+        if from == self.id
+            && speaks_rsplib
+            && let EnrpMessage::Error { .. } = message
+        {
+            // RSPLIB gives an error the identifiers of the message it is about.
+            self.out.counters.errors_received += 1;
+            return;
+        }
         if from == self.id {
             self.on_namesake(now, link, &message);
             return;
@@ -355,7 +514,8 @@ impl Registrar {
         if self.is_impostor(now, link, from, &message) || !self.on_heard(now, link, from) {
             return;
         }
-        if header.receiver.is_some_and(|receiver| receiver != self.id) {
+        // RSPLIB does not look at the receiver, nor always say the right one.
+        if !speaks_rsplib && header.receiver.is_some_and(|receiver| receiver != self.id) {
             self.out.reject("an ENRP message for another registrar");
             return;
         }
@@ -367,9 +527,15 @@ impl Registrar {
                     self.send_presence(link, false);
                 }
             }
-            EnrpMessage::HandleUpdate { takeover_suggested: _, header: _, action, handle, element } => {
+            EnrpMessage::HandleUpdate { takeover_suggested, header: _, action, handle, element } => {
+                let key: ElementKey = (handle.clone(), element.element.id);
                 match action {
-                    UpdateAction::AddPe => self.on_add(now, from, &handle, element),
+                    UpdateAction::AddPe => {
+                        self.on_add(now, from, &handle, element);
+                        if takeover_suggested && speaks_rsplib {
+                            self.on_suggested(now, from, key);
+                        }
+                    }
                     UpdateAction::DelPe => self.on_del(now, from, &handle, element),
                 }
             }
@@ -427,6 +593,9 @@ impl Registrar {
         let Some(known) = self.peers.find_mut(from) else { return false };
         known.peer.last_heard = now;
         let state = std::mem::replace(&mut known.peer.state, PeerState::Alive);
+        if let Some(up) = self.links.up(link) {
+            known.peer.dialect = up.dialect;
+        }
         if known.links.insert(link) || before != Some(from) {
             // What was measured on other links says nothing about how often it is heard now.
             known.last_presence = None;
@@ -489,8 +658,11 @@ impl Registrar {
         if let Some(told) = &introduction {
             self.compare_lists(now, link, from, told.registrars);
         }
+        // One of ours that is starting tells a checksum only for the sake of RSPLIB.
+        let checksum = checksum.filter(|_| introduction.is_none_or(|told| told.digest.is_some()));
         let digest = introduction.and_then(|told| told.digest);
         self.compare(now, link, from, checksum, digest);
+        self.review_order(now);
         self.seek(now);
     }
 
@@ -572,7 +744,7 @@ impl Registrar {
         self.contests.rename(to);
         self.out.counters.collisions += 1;
         self.out.events.push_back(Event::Renamed { from, to });
-        let (owned, _) = self.handlespace.page(None, Some(from), usize::MAX, |_, _, _| 0);
+        let (owned, _) = self.handlespace.page(None, Some(from), View::Full, usize::MAX, |_, _, _| 0);
         let owned: Vec<ElementKey> =
             owned.into_iter().map(|(handle, entry)| (handle.clone(), entry.element.id)).collect();
         for key in owned {
@@ -627,7 +799,8 @@ impl Registrar {
 
     /// False if the message is too long.
     pub(super) fn send_enrp(&mut self, link: LinkId, message: &EnrpMessage) -> bool {
-        let Ok(bytes) = message.encode(Dialect::Unknown) else { return false };
+        let Some(up) = self.links.up(link) else { return false };
+        let Ok(bytes) = message.encode(up.dialect) else { return false };
         self.send_encoded(link, bytes);
         true
     }

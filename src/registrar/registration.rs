@@ -11,7 +11,7 @@ use crate::types::{
     Addresses, Capabilities, CauseCode, ErrorCause, PeId, PoolElement, PoolHandle, RegistrationLife, Time,
     TransportAddress, TransportUse,
 };
-use crate::wire::{self, AsapMessage};
+use crate::wire::{self, AsapMessage, Dialect};
 use std::net::IpAddr;
 
 /// What stands around a pool element parameter in a message at most: the headers of message, handle and error, the
@@ -40,9 +40,11 @@ impl Registrar {
         let capabilities = element.capabilities.map(|_| Capabilities::default());
         client.ours |= capabilities.is_some();
 
+        // RSPLIB sends no error with a registration it accepts, and would take one for a refusal.
+        let warns = client.dialect == Dialect::Rfc;
         let outcome = self.register(now, link, &handle, element);
         let (reject, causes) = match outcome {
-            Ok(warnings) => (false, warnings),
+            Ok(warnings) => (false, if warns { warnings } else { Vec::new() }),
             Err(causes) => {
                 self.out.counters.refusals += 1;
                 self.out.events.push_back(Event::Refused {
@@ -136,6 +138,21 @@ impl Registrar {
         Ok(warnings)
     }
 
+    /// Now it is known in which unit the life of an element of this registrar is.
+    pub(super) fn settle_life(&mut self, now: Time, key: &ElementKey, dialect: Dialect) {
+        let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
+        let life = dialect.settle_life(entry.element.life);
+        if life == entry.element.life || entry.element.home != Some(self.id) {
+            return;
+        }
+        let element = PoolElement { life, ..entry.element.clone() };
+        let registrant = entry.registrant.clone();
+        if self.handlespace.insert(now, &key.0, element, registrant).is_ok() {
+            self.on_pool_changed(now, &key.0);
+            self.tell_changed(key);
+        }
+    }
+
     pub(super) fn on_deregistration(&mut self, now: Time, link: LinkId, handle: PoolHandle, element: PeId) {
         let Some(client) = self.clients.find(link) else { return };
         let entry = self.handlespace.entry(&handle, element);
@@ -156,7 +173,9 @@ fn admit(element: PoolElement, client: &Client, proxy: bool) -> Result<Admitted,
     let invalid = || wire::invalid_element(&element);
     let no_life = match element.life {
         RegistrationLife::Infinite => false,
-        RegistrationLife::Seconds(life) | RegistrationLife::Milliseconds(life) => life == 0,
+        RegistrationLife::Seconds(life)
+        | RegistrationLife::Milliseconds(life)
+        | RegistrationLife::Unitless(life) => life == 0,
     };
     // 0 is no identifier a good random source would give (RFC 5352 3.1 R2.2), and several programs' "none". A life
     // of 0 would be over before the answer arrives: who wants to leave can deregister.

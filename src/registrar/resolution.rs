@@ -160,13 +160,16 @@ impl Registrar {
             None | Some(0) => self.config.resolution_items,
             Some(items) => items,
         };
-        let items = self.items_that_fit(handle, items, dialect);
-        let selection = self
-            .handlespace
-            .select(handle, items, &mut self.rng, |entry| on_loopback || is_reachable_from_elsewhere(entry));
+        let items = self.items_that_fit(handle, items, dialect).min(dialect.most_items());
+        let eligible = |entry: &Entry| {
+            (on_loopback || is_reachable_from_elsewhere(entry)) && dialect.resolves(&entry.element)
+        };
+        let selection = self.handlespace.select(handle, items, &mut self.rng, eligible);
         let (policy, elements) = match selection {
             Some(selection) => {
-                let told = |entry: &&Entry| told_element(entry, on_loopback, ours);
+                let told = |entry: &&Entry| {
+                    told_element(entry, on_loopback, ours).map(|element| dialect.fitted(element))
+                };
                 (Some(selection.policy), selection.entries.iter().filter_map(told).collect())
             }
             None => (None, Vec::new()),

@@ -12,7 +12,7 @@ use super::table::{Outcome, Purpose};
 use super::{Event, Registrar, Wake};
 use crate::machine::{LinkFailure, LinkId};
 use crate::types::{ServerId, Time};
-use crate::wire::{EnrpMessage, ServerInformation};
+use crate::wire::{Dialect, EnrpMessage, ServerInformation};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -224,8 +224,11 @@ impl Registrar {
             PeerState::Named | PeerState::TakenOver => false,
         };
         let peers = self.peers.list().filter(|peer| !reject && peer.server != from && is_there(peer.state));
+        let dialect = self.links.up(link).map_or(Dialect::Unknown, |up| up.dialect);
         let information = peers.filter_map(|peer| {
-            Some(ServerInformation { server: Some(peer.server), transport: peer.transport.clone()? })
+            let transport = peer.transport.clone().filter(|transport| dialect.reaches(transport))?;
+            let transport = dialect.fitted_transport(transport);
+            Some(ServerInformation { server: Some(peer.server), transport })
         });
         let servers: Vec<ServerInformation> = information.collect();
         let mut message = EnrpMessage::ListResponse { reject, header, servers };

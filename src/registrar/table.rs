@@ -5,8 +5,10 @@
 //! remembered for the link, by name, so that the handlespace may change meanwhile. What changes behind is told in updates,
 //! which come on the same link and so in order. Does not decide what is to be downloaded, nor what follows.
 
+use super::peers::{Addressee, RFC_NO_RESPONSE};
 use super::updates::{Claim, versioned};
 use super::{ElementKey, Registrar, Standing, Wake};
+use crate::handlespace::View;
 use crate::machine::LinkId;
 use crate::types::{PoolElement, PoolHandle, ServerId, Time};
 use crate::wire::{self, Dialect, EnrpMessage, Versioned};
@@ -15,6 +17,9 @@ use std::time::Duration;
 
 /// Bytes of elements in a page. A message could hold twice as many.
 const PAGE: usize = 32 << 10;
+/// The same for RSPLIB: its pages have 1400 bytes at most, header and identifiers included. More than its limit of 128
+/// elements never fit in.
+const RSPLIB_PAGE: usize = 1400 - 12;
 /// Our capability parameter before an element.
 const VERSION_BYTES: usize = 16;
 /// How long a page may be waited for, and the next request for one, in times of MAX-TIME-NO-RESPONSE.
@@ -89,19 +94,28 @@ impl Registrar {
             );
             return;
         }
-        let ours = self.peers.find(from).is_some_and(|known| known.peer.ours);
+        let unknown = Addressee::Other(Dialect::Unknown);
+        let addressee = self.peers.find(from).map_or(unknown, |known| known.addressee());
         let begun = self.tables.handouts.remove(&link);
         let after = begun.filter(|it| it.owned_only == owned_only && it.until >= now).map(|it| it.after);
         let owner = owned_only.then_some(self.id);
         let size = |handle: &PoolHandle, entry: &crate::handlespace::Entry, first_of_pool: bool| {
-            let element = wire::encode_element(&entry.element, Dialect::Unknown).map_or(0, |b| b.len());
-            element + VERSION_BYTES + if first_of_pool { handle.as_bytes().len() + 8 } else { 0 }
+            let dialect = addressee.dialect();
+            let element = wire::encode_element(&entry.element, dialect).map_or(0, |bytes| bytes.len());
+            let version = if addressee.is_ours() { VERSION_BYTES } else { 0 };
+            element
+                + version
+                + if first_of_pool { 4 + handle.as_bytes().len().next_multiple_of(4) } else { 0 }
+        };
+        let room = match addressee.view() {
+            View::Full => PAGE,
+            View::Rsplib => RSPLIB_PAGE,
         };
         let after = after.as_ref().map(|(handle, id)| (handle, *id));
-        let (page, more) = self.handlespace.page(after, owner, PAGE, size);
+        let (page, more) = self.handlespace.page(after, owner, addressee.view(), room, size);
         let mut pools: Vec<(PoolHandle, Vec<Versioned>)> = Vec::new();
         for (handle, entry) in page {
-            let element = versioned(entry.element.clone(), entry.version, ours);
+            let element = versioned(entry.element.clone(), entry.version, addressee);
             match pools.last_mut().filter(|(last, _)| last == handle) {
                 Some((_, elements)) => elements.push(element),
                 None => pools.push((handle.clone(), vec![element])),
@@ -111,15 +125,19 @@ impl Registrar {
             Some((handle.clone(), elements.last().map(|versioned| versioned.element.id)?))
         });
         if let Some(after) = last.filter(|_| more) {
-            let until = now + self.page_time() * 2;
+            let until = now + self.page_time(from) * 2;
             self.tables.handouts.insert(link, Handout { owned_only, after, until });
         }
         self.out.counters.table_pages_sent += 1;
         self.send_enrp(link, &EnrpMessage::HandleTableResponse { more, reject: false, header, pools });
     }
 
-    fn page_time(&self) -> Duration {
-        self.config.max_time_no_response * PAGE_TIME
+    fn page_time(&self, peer: ServerId) -> Duration {
+        // RSPLIB does everything in one thread, and some of it takes seconds.
+        let slow = self.peers.find(peer).is_some_and(|known| known.peer.dialect == Dialect::Rsplib);
+        let configured = self.config.max_time_no_response;
+        let no_response = if slow { configured.max(RFC_NO_RESPONSE) } else { configured };
+        no_response * PAGE_TIME
     }
 }
 
@@ -139,7 +157,7 @@ impl Registrar {
         let header = self.header_for(Some(from));
         let owned_only = purpose == Purpose::Audit;
         self.send_enrp(link, &EnrpMessage::HandleTableRequest { owned_only, header });
-        self.timers.set(Wake::Page(link), now + self.page_time());
+        self.timers.set(Wake::Page(link), now + self.page_time(from));
     }
 
     pub(super) fn on_table_response(

@@ -14,15 +14,19 @@
 
 use super::contests::{Contests, Live, Output, Say, Voter, Wait};
 use super::peers::{Peer, PeerState};
-use super::{ElementKey, Event, Registrar, Wake};
+use super::{ElementKey, Event, Registrar, Removal, Standing, Wake};
 use crate::handlespace::Registrant;
 use crate::machine::LinkId;
 use crate::types::{ServerId, Time};
-use crate::wire::EnrpMessage;
+use crate::wire::{Dialect, EnrpMessage};
 use std::time::Duration;
 
 /// How long a completed takeover is remembered: longer than the slowest peer may need to miss the target.
 const MEMORY: Duration = Duration::from_secs(600);
+
+/// How long one that is not ours may take for a takeover: RSPLIB gives its own up after 5 s, and those completed show
+/// only by the checksum in its next presence, 2.4 s later.
+const FOREIGN_TAKEOVER: Duration = Duration::from_secs(8);
 
 /// Arbitration.
 impl Registrar {
@@ -71,7 +75,13 @@ impl Registrar {
         self.contest(now, |contests, live, out| contests.on_timeout(target, live, out));
     }
 
+    /// Which registrars are alive may have changed, and with them the order.
+    pub(super) fn review_order(&mut self, now: Time) {
+        self.contest(now, |_, _, _| {});
+    }
+
     fn contest(&mut self, now: Time, act: impl FnOnce(&mut Contests, &Live, &mut Vec<Output>)) {
+        self.review_hearing();
         let voter = |peer: &Peer| match peer.state {
             PeerState::Alive if peer.ours => Some((peer.server, Voter::Ours)),
             PeerState::Alive => Some((peer.server, Voter::Foreign)),
@@ -79,6 +89,7 @@ impl Registrar {
             PeerState::Named | PeerState::TakenOver => None,
         };
         let (live, mut out) = (self.peers.list().filter_map(voter).collect(), Vec::new());
+        self.contests.set_order(self.order(), &live, &mut out);
         act(&mut self.contests, &live, &mut out);
         for output in out {
             self.carry_out(now, output);
@@ -106,6 +117,7 @@ impl Registrar {
             Output::Wake(target, wait) => {
                 let wait = match wait {
                     Wait::Rounds(rounds) => self.config.max_time_no_response.saturating_mul(rounds),
+                    Wait::Foreign => FOREIGN_TAKEOVER.max(self.config.max_time_no_response * 4),
                     Wait::Memory => MEMORY,
                 };
                 self.timers.set(Wake::Contest(target), now + wait);
@@ -133,6 +145,16 @@ impl Registrar {
                     self.handlespace.rehome(&key.0, key.1, home);
                     self.out.counters.elements_lost += 1;
                 }
+            }
+        }
+    }
+
+    /// The table of one that sends no ENRP_TAKEOVER_SERVER, as RSPLIB does not: where nothing is left of whom it wanted to take
+    /// over, it has done so.
+    pub(super) fn on_table_of_winner(&mut self, now: Time, winner: ServerId) {
+        for target in self.contests.yielded_to(winner) {
+            if self.handlespace.count(Some(target)) == 0 {
+                self.on_takeover_server(now, winner, target);
             }
         }
     }
@@ -185,6 +207,36 @@ impl Registrar {
             }
         }
         elements
+    }
+
+    /// RSPLIB's registrars may suggest (flag 0x01) that this one take an element of theirs over: it fits better, by their reckoning.
+    /// It is done if the element can be asked. When it has acknowledged everybody is told; if it does not, it stays
+    /// where it is.
+    pub(super) fn on_suggested(&mut self, now: Time, from: ServerId, key: ElementKey) {
+        let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
+        let sane = entry.element.home == Some(from)
+            && entry.element.asap_transport.is_some()
+            && self.standing() == Standing::Serving;
+        if sane {
+            self.handlespace.rehome(&key.0, key.1, self.id);
+            self.out.counters.elements_adopted += 1;
+            self.await_adopted(now, key, from, true);
+        }
+    }
+
+    /// An element does not answer. One that a live registrar of RSPLIB has suggested is that one's still.
+    pub(super) fn on_unreachable(&mut self, now: Time, key: &ElementKey) {
+        let owner = self.liveness.adopted_of(key).filter(|owner| {
+            let peer = self.peers.find(*owner).map(|known| &known.peer);
+            peer.is_some_and(|peer| peer.dialect == Dialect::Rsplib && peer.state == PeerState::Alive)
+        });
+        match owner {
+            Some(owner) => {
+                self.forget_liveness(key);
+                self.handlespace.rehome(&key.0, key.1, owner);
+            }
+            None => self.remove(now, key, Removal::Unreachable),
+        }
     }
 
     /// After a start: elements that belonged to this registrar before are asked whether they still do.

@@ -7,11 +7,12 @@
 //! DEPARTS RFC 5353 3.3.2: a removal that is older than what is held, or of a registrar that is not the element's home
 //! and tells no version, is ignored: the element has moved meanwhile.
 
-use super::peers::PeerState;
+use super::peers::{Addressee, PeerState};
 use super::{ElementKey, Registrar};
 use crate::handlespace::{Entry, Inserted};
 use crate::types::{PoolElement, PoolHandle, ServerId, Time};
 use crate::wire::{self, Dialect, EnrpMessage, UpdateAction, Versioned};
+use std::collections::BTreeMap;
 
 /// What became of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +37,7 @@ impl Registrar {
     /// An element has registered again as it was. RFC 5353 3.3.1 has all peers told; to ours it is nothing new, for an
     /// element's life is its home's to watch.
     pub(super) fn tell_unchanged(&mut self, key: &ElementKey) {
-        self.tell_entry(key, |ours| !ours);
+        self.tell_entry(key, |addressee| !addressee.is_ours());
     }
 
     /// An element is taken out.
@@ -46,40 +47,39 @@ impl Registrar {
         self.tell_update(UpdateAction::DelPe, handle, &element, version, |_| true);
     }
 
-    fn tell_entry(&mut self, key: &ElementKey, whom: impl Fn(bool) -> bool) {
+    fn tell_entry(&mut self, key: &ElementKey, whom: impl Fn(Addressee) -> bool) {
         let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
         let (element, version) = (entry.element.clone(), entry.version);
         self.tell_update(UpdateAction::AddPe, &key.0, &element, version, whom);
     }
 
-    /// Tells those peers that are `whom` (ours, or not).
+    /// Tells those peers that are `whom` and can hold the element. Not those that have shown no dialect: in which unit its
+    /// life is to be told them is not known, and when they have shown it their audit finds what they miss.
     fn tell_update(
         &mut self,
         action: UpdateAction,
         handle: &PoolHandle,
         element: &PoolElement,
         version: u64,
-        whom: impl Fn(bool) -> bool,
+        whom: impl Fn(Addressee) -> bool,
     ) {
-        let mut encoded: [Option<Vec<u8>>; 2] = [None, None];
-        for (link, ours) in self.links_to_peers() {
-            if !whom(ours) {
+        let mut encoded: BTreeMap<Addressee, Option<Vec<u8>>> = BTreeMap::new();
+        for (link, addressee) in self.links_to_peers() {
+            if !whom(addressee) || addressee == Addressee::Other(Dialect::Unknown) {
                 continue;
             }
-            let bytes = match &encoded[usize::from(ours)] {
-                Some(bytes) => bytes.clone(),
-                None => {
-                    let update = EnrpMessage::HandleUpdate {
-                        takeover_suggested: false,
-                        header: self.header_for(None),
-                        action,
-                        handle: handle.clone(),
-                        element: versioned(element.clone(), version, ours),
-                    };
-                    let Ok(bytes) = update.encode(Dialect::Unknown) else { return };
-                    encoded[usize::from(ours)].insert(bytes).clone()
-                }
+            let encode = || {
+                let dialect = addressee.dialect();
+                let update = EnrpMessage::HandleUpdate {
+                    takeover_suggested: false,
+                    header: self.header_for(None),
+                    action,
+                    handle: handle.clone(),
+                    element: versioned(element.clone(), version, addressee),
+                };
+                dialect.holds(handle, element).then(|| update.encode(dialect).ok()).flatten()
             };
+            let Some(bytes) = encoded.entry(addressee).or_insert_with(encode).clone() else { continue };
             self.out.counters.updates_told += 1;
             self.send_encoded(link, bytes);
         }
@@ -198,7 +198,9 @@ impl Registrar {
 }
 
 /// An element as a peer is told it.
-pub(super) fn versioned(element: PoolElement, version: u64, ours: bool) -> Versioned {
-    let capabilities = element.capabilities.filter(|_| ours);
-    Versioned { element: PoolElement { capabilities, ..element }, version: ours.then_some(version) }
+pub(super) fn versioned(element: PoolElement, version: u64, addressee: Addressee) -> Versioned {
+    let element = addressee.dialect().fitted(element);
+    let capabilities = element.capabilities.filter(|_| addressee.is_ours());
+    let version = addressee.is_ours().then_some(version);
+    Versioned { element: PoolElement { capabilities, ..element }, version }
 }

@@ -198,8 +198,8 @@ impl State {
                 Output::Wake(target, Wait::Memory) | Output::NoWake(target) => {
                     node.waits.remove(&target);
                 }
-                Output::Wake(target, Wait::Rounds(rounds)) => {
-                    assert!(rounds > 0);
+                Output::Wake(target, wait @ (Wait::Rounds(_) | Wait::Foreign)) => {
+                    assert!(wait != Wait::Rounds(0));
                     node.waits.insert(target);
                 }
                 Output::Begun(target) => {

@@ -397,7 +397,7 @@ impl Cluster {
     /// Every element a registrar holds: pool, identifier, home, version.
     pub(super) fn held(&self, node: usize) -> Vec<(String, u32, u32, u64)> {
         let space = self.nodes[node].registrar.handlespace();
-        let (page, _) = space.page(None, None, usize::MAX, |_, _, _| 0);
+        let (page, _) = space.page(None, None, View::Full, usize::MAX, |_, _, _| 0);
         let line = |(handle, entry): (&PoolHandle, &Entry)| {
             let home = entry.element.home.map_or(0, ServerId::value);
             (handle.to_string(), entry.element.id.0, home, entry.version)

@@ -7,6 +7,7 @@ mod patience;
 mod peers;
 mod registration;
 mod resolution;
+mod rsplib;
 mod startup;
 mod takeover;
 mod updates;

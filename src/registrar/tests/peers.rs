@@ -138,6 +138,7 @@ fn answers_a_presence_that_wants_a_reply_and_remembers_the_peer() {
         last_heard: world.now,
         transport: Some(tcp("10.0.0.200", 9901)),
         ours: false,
+        dialect: Dialect::Rfc,
         checksum_agrees: None,
         digest_agrees: None,
     };

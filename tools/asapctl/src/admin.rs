@@ -51,23 +51,35 @@ pub fn pools(look: &Look) -> Result<(), String> {
         println!("{answer}");
         return Ok(());
     }
+    // Only where there is somebody who might not see it.
+    let rsplib = answer.get("rsplib_registrars").and_then(Value::as_u64).is_some_and(|count| count > 0);
+    let visible = |element: &Value| match element.get("visible_to_rsplib").and_then(Value::as_bool) {
+        Some(true) => "yes",
+        Some(false) => "not visible",
+        None => "-",
+    };
     let mut rows = Vec::new();
     for pool in list(&answer, "pools") {
         for element in list(pool, "elements") {
-            rows.push(vec![
+            let mut row = vec![
                 cell(pool.get("handle")),
                 cell(element.get("id")),
                 cell(element.get("policy")),
                 cell(element.get("transport")),
                 cell(element.get("home")),
                 cell(element.get("expires_in")),
-            ]);
+            ];
+            if rsplib {
+                row.push(visible(element).to_string());
+            }
+            rows.push(row);
         }
     }
     if rows.is_empty() {
         println!("no pools");
     } else {
-        table::print(&["POOL", "ELEMENT", "POLICY", "TRANSPORT", "HOME", "EXPIRES IN (s)"], &rows);
+        let head = ["POOL", "ELEMENT", "POLICY", "TRANSPORT", "HOME", "EXPIRES IN (s)", "RSPLIB"];
+        table::print(if rsplib { &head } else { &head[..6] }, &rows);
     }
     Ok(())
 }
@@ -107,6 +119,7 @@ pub fn registrars(look: &Look) -> Result<(), String> {
         cell(answer.get("elements")),
         cell(answer.get("checksum")),
         String::new(),
+        String::new(),
     ]];
     rows.extend(list(&answer, "registrars").iter().map(|peer| {
         vec![
@@ -117,10 +130,11 @@ pub fn registrars(look: &Look) -> Result<(), String> {
             cell(peer.get("elements")),
             cell(peer.get("checksum")),
             agrees(peer).to_string(),
+            cell(peer.get("dialect")),
         ]
     }));
     table::print(
-        &["REGISTRAR", "STATE", "ADDRESS", "HEARD (s ago)", "ELEMENTS", "CHECKSUM", "AGREES"],
+        &["REGISTRAR", "STATE", "ADDRESS", "HEARD (s ago)", "ELEMENTS", "CHECKSUM", "AGREES", "DIALECT"],
         &rows,
     );
     if let Some(last) = answer.get("last_takeover").filter(|last| !last.is_null()) {

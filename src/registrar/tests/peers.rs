@@ -359,9 +359,9 @@ fn presences(time: Duration) -> Vec<(Audience, Vec<u8>)> {
 fn rsplib_is_told_of_a_presence_only_with_the_checksum_that_it_demands() {
     let said = presences(Duration::from_secs(10));
     let to = |audience: Audience| said.iter().filter(move |(to, _)| *to == audience);
-    assert!(
-        to(Audience::Rsplib).count() > 1 && to(Audience::Standard).count() > to(Audience::Rsplib).count()
-    );
+    // Also while this one is starting.
+    assert!(to(Audience::Rsplib).count() > 1);
+    assert_eq!(to(Audience::Rsplib).count(), to(Audience::Standard).count());
     for (_, bytes) in to(Audience::Rsplib) {
         assert_eq!(bytes.len() % 4, 0);
         let message = EnrpMessage::decode(bytes, Dialect::Rsplib).unwrap().message;

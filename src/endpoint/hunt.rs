@@ -150,7 +150,10 @@ impl Hunt {
                 known.server =
                     if known.announced { server.or(known.server) } else { known.server.or(server) };
                 if known.announced {
-                    known.to = to;
+                    // What is said on RSPLIB's group beside the RFC's names one address of many.
+                    if !transports.is_empty() {
+                        known.to = to;
+                    }
                     let timer = Timer::T7Outdate(known.number);
                     ctx.set_timer(timer, ctx.config.t7_enrp_outdate);
                 }

@@ -780,8 +780,11 @@ impl Registrar {
             server == self.id && introduction.is_some_and(|told| told.incarnation == self.incarnation);
         if !is_own && self.link_to(server).is_none() {
             let transport = match (audience, information.transport) {
-                // RSPLIB lists every address of its machine, loopback among them: the source is one that can be reached.
-                (Audience::Rsplib, TransportAddress::Sctp { port, transport_use, .. }) => {
+                // RSPLIB lists every address of its machine, loopback among them: the source is one that can be reached. Ours
+                // say the same on all groups.
+                (Audience::Rsplib, TransportAddress::Sctp { port, transport_use, .. })
+                    if introduction.is_none() =>
+                {
                     TransportAddress::Sctp { port, transport_use, addresses: from.ip().to_canonical().into() }
                 }
                 (_, transport) => transport,

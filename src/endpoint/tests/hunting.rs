@@ -266,6 +266,22 @@ fn an_announcement_of_rsplib_means_sctp_at_its_source_and_the_port_of_the_source
     assert_eq!(rig.effects(), [Effect::Connect { link: link(0), to: expected }]);
 }
 
+#[test]
+fn one_announced_on_both_groups_is_one_registrar_with_all_its_addresses() {
+    let mut rig = Rig::new();
+    let addresses =
+        crate::types::Addresses::new(vec![IpAddr::from([10, 1, 1, 1]), IpAddr::from([10, 1, 2, 1])]).unwrap();
+    let (port, transport_use) = (23456, TransportUse::DataOnly);
+    let all = TransportAddress::Sctp { port, transport_use, addresses: addresses.clone() };
+    for _ in 0..2 {
+        announce(&mut rig, "10.1.1.1:40000", 0x1111_1111, vec![all.clone()]);
+        hear(&mut rig, Audience::Rsplib, "10.1.1.1:23456", &[0x0a, 0, 0, 8, 0x11, 0x11, 0x11, 0x11]);
+    }
+    rig.resolve("pool", 0);
+    let expected = Destination { kind: LinkKind::Sctp, protocol: Protocol::Asap, port, addresses };
+    assert_eq!(rig.effects(), [Effect::Connect { link: link(0), to: expected }]);
+}
+
 /// A registrar with both transports, as one that is configured or announced stands in the list: twice.
 fn with_both(registrars: &[u8]) -> Rig {
     let mut rig = Rig::new();

@@ -1,8 +1,12 @@
-//! `asapctl`: look at pools, resolve handles, keep a plain server registered, watch sessions survive their servers.
+//! `asapctl`: look at pools, resolve handles, keep a plain server registered, lead plain clients to a pool, watch sessions survive
+//! their servers.
 
 mod admin;
+mod check;
 mod demo;
 mod endpoint;
+mod proxy;
+mod register;
 mod table;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -20,6 +24,9 @@ Examples:
   asapctl pools                                       what the registrar on this machine holds
   asapctl resolve EchoPool                            ask as a client would
   asapctl register --pool Web --tcp 127.0.0.1:8080    put a plain TCP server into a pool while this runs
+  asapctl register --pool Web --tcp 127.0.0.1:8080 --check http://127.0.0.1:8080/health
+                                                      as long as it is well
+  asapctl proxy --listen 127.0.0.1:80 --pool Web      lead plain TCP clients to a pool
   asapctl pools --json                                for programs
   ASAP_REGISTRARS=10.0.0.5 asapctl resolve EchoPool   ask a registrar elsewhere"
 )]
@@ -39,9 +46,12 @@ enum Command {
     Registrars(Look),
     /// The elements of a pool in the order in which a client would try them.
     Resolve(endpoint::Resolve),
-    /// Keep a plain server registered while this runs; it leaves the pool on SIGTERM or SIGINT. Whether the server
-    /// lives is not looked at: run this beside it and end it with it.
-    Register(endpoint::Register),
+    /// Keep a plain server registered while this runs, and, with --check, while it is well. On SIGTERM or SIGINT it leaves the pool
+    /// first, then may have time to serve its clients to the end (--drain).
+    Register(register::Register),
+    /// Lead plain clients (TCP, or UDP) to a pool: each connection to an element that the pool's policy selects. When an element
+    /// breaks, its connections are reset, and new ones go elsewhere at once.
+    Proxy(proxy::Proxy),
     /// A registrar or several, a pool of three C servers, one C client; servers and registrars are killed, sessions go on.
     Demo(demo::Demo),
     /// Write the manual pages into a directory, for packages.
@@ -80,9 +90,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
+    let time = span(text)?;
+    if time.is_zero() { Err("some time is needed".to_string()) } else { Ok(time) }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
-    let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if time.is_zero() { Err("some time is needed for an answer".to_string()) } else { Ok(time) }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
@@ -92,7 +106,8 @@ fn main() -> ExitCode {
         Command::Counters(look) => admin::counters(&look),
         Command::Registrars(look) => admin::registrars(&look),
         Command::Resolve(resolve) => endpoint::resolve(&resolve),
-        Command::Register(register) => endpoint::register(&register),
+        Command::Register(register) => register::run(&register),
+        Command::Proxy(proxy) => proxy::run(&proxy),
         Command::Demo(demo) => demo::run(&demo),
         Command::Manual { directory } => clap_mangen::generate_to(Cli::command(), &directory)
             .map_err(|error| format!("cannot write to {}: {error}", directory.display())),

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SEEDS ?= 1000
 
-.PHONY: all demo test lint sim model endurance registrars soak lab header python python-test examples docs deb packages clean help
+.PHONY: all demo test lint sim model endurance registrars soak lab interop header python python-test examples docs deb packages clean help
 
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
@@ -43,6 +43,9 @@ soak: endurance registrars sim model ## what takes too long for CI
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all
+
+interop: examples ## our programs and RSPLIB's in one world, in the same guests
+	CARGO="$(CARGO)" tests/lab/all --with-rsplib
 
 header: ## generate include/asap.h anew, and what Python declares of it
 	UPDATE_HEADER=1 $(CARGO) test --test header

@@ -31,6 +31,8 @@ const RFC_LAST_HEARD: Duration = Duration::from_secs(61);
 pub(super) const RFC_NO_RESPONSE: Duration = Duration::from_secs(5);
 /// RSPLIB's registrars expect a presence every 2.4 s, and after 5 s without take over, whatever profile this one has.
 const RSPLIB_HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long one may be silent: 2.5 of its intervals at their longest.
+const RSPLIB_LAST_HEARD: Duration = Duration::from_secs(7);
 /// The longest interval between heartbeats that is believed.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -818,6 +820,10 @@ impl Registrar {
     /// How long a peer may be silent before it is asked.
     fn patience(&self, known: &Known) -> Duration {
         let configured = self.config.max_time_last_heard;
+        if known.peer.dialect == Dialect::Rsplib {
+            // The first of its presences come close together and say nothing of how often it will be heard.
+            return configured.max(RSPLIB_LAST_HEARD).max(known.longest_gap / 2 * 5);
+        }
         let least = if known.peer.ours || known.gauged { configured } else { configured.max(RFC_LAST_HEARD) };
         least.max(known.heartbeat.max(known.longest_gap) / 2 * 5)
     }

@@ -543,6 +543,21 @@ fn hears_and_is_heard_often_enough_whatever_the_profile() {
 }
 
 #[test]
+fn a_registrar_of_rsplib_is_not_suspected_between_its_presences() {
+    let mut world = World::new();
+    let link = stranger(&mut world);
+    // Asked and asking, at first it says more than one in a moment; then one every 2.4 s.
+    for pause in [0, 50, 200, 2_750, 2_750] {
+        world.pass(ms(pause));
+        receive(&mut world, link, PRESENCE);
+    }
+    world.pass(ms(2_750));
+    assert_eq!(world.registrar.counters().suspicions, 0);
+    world.pass(ms(5_000));
+    assert_eq!(world.registrar.counters().suspicions, 1);
+}
+
+#[test]
 fn an_element_registered_at_rsplib_changes_home_without_a_word() {
     let mut world = World::new();
     let link = acquainted(&mut world);

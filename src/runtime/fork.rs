@@ -28,12 +28,13 @@ pub fn at_fork(hooks: ForkHooks) {
 /// A descriptor that a background thread of this process has open, and forked children are to close. To be dropped before the
 /// descriptor is closed.
 #[derive(Debug)]
-pub(super) struct Private {
+pub struct Private {
     fd: RawFd,
 }
 
 impl Private {
-    pub(super) fn new(fd: RawFd) -> Private {
+    /// Marks a descriptor as one of these.
+    pub fn new(fd: RawFd) -> Private {
         prepare();
         if let Some(file) = file(fd) {
             private().insert(fd, file);

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod driver;
 pub mod duplicate;
+pub mod environment;
 pub mod fork;
 mod framing;
 pub mod interfaces;
@@ -12,6 +13,7 @@ pub mod listener;
 pub mod multicast;
 pub mod names;
 mod outbox;
+pub mod pair;
 pub mod poller;
 pub mod readiness;
 mod sctp;
@@ -33,4 +35,19 @@ pub fn now() -> Time {
 /// Good random bits for identifiers and seeds, from the system.
 pub fn entropy() -> std::io::Result<u64> {
     getrandom::u64().map_err(std::io::Error::from)
+}
+
+/// Has a function called when the process ends by exit(3) or by returning from main. The first call counts.
+pub fn at_exit(run: fn()) {
+    static RUN: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+    extern "C" fn call() {
+        if let Some(run) = RUN.get() {
+            // Nothing may unwind into exit.
+            let _ = std::panic::catch_unwind(*run);
+        }
+    }
+    if RUN.set(run).is_ok() {
+        // SAFETY: a function without arguments that lives as long as the code does. Without memory it is not called.
+        unsafe { libc::atexit(call) };
+    }
 }

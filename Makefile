@@ -8,6 +8,7 @@ SEEDS ?= 1000
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
 	ln -sf libasap.so target/release/libasap.so.0
+	mkdir -p target/release/rsplib && ln -sf ../librsplib.so target/release/rsplib/librsplib.so.3
 
 examples: all ## build the C programs of c-examples (build/)
 	$(MAKE) -C c-examples LIBDIR=$(CURDIR)/target/release OUT=$(CURDIR)/build
@@ -40,6 +41,7 @@ model: ## the takeover arbitration in larger scopes than CI's
 soak: SEEDS = 10000
 soak: endurance registrars sim model ## what takes too long for CI
 	LAB_REQUESTS=100000 tests/lab/run stateful
+	LAB_SECONDS=600 LAB_TIMEOUT=900 tests/lab/run dropin-kills
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all

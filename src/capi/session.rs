@@ -2,10 +2,11 @@
 //! ([`super::options`]).
 
 use super::address;
-use super::error::guard;
+use super::error::{guard, tell};
 use super::layout::*;
 use super::policy::policy;
 use super::{error, pool_handle, wait};
+use crate::policy::Policy;
 use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Wait};
 use crate::types::PeId;
 use std::ffi::CStr;
@@ -113,7 +114,7 @@ pub extern "C" fn rsp_listen(sd: c_int, backlog: c_int) -> c_int {
 /// another registrar when one is lost.
 ///
 /// `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
-/// `loadinfo`: policy and values. `reregistrationInterval`: milliseconds between renewals (0: 30000);
+/// `loadinfo`: policy and values; NULL: round robin. `reregistrationInterval`: milliseconds between renewals (0: 30000);
 /// the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
 /// Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
 ///
@@ -161,7 +162,10 @@ pub(super) unsafe fn register(
         return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
     }
     // SAFETY: the caller's promise.
-    let (handle, policy) = unsafe { (pool_handle(handle, size)?, policy(loadinfo)?) };
+    let (handle, policy) = unsafe {
+        let policy = if loadinfo.is_null() { Policy::ROUND_ROBIN } else { policy(loadinfo)? };
+        (pool_handle(handle, size)?, policy)
+    };
     let renewal = match interval {
         0 => DEFAULT_RENEWAL,
         ms => Duration::from_millis(ms.into()),
@@ -234,7 +238,9 @@ pub unsafe extern "C" fn rsp_connect(
     guard(|| {
         // SAFETY: the caller's promise.
         let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
-        socket::connect(sd, &handle, Duration::from_millis(staleCacheValue.into()), Wait::Default)?;
+        let hidden =
+            socket::connect(sd, &handle, Duration::from_millis(staleCacheValue.into()), Wait::Default)?;
+        hidden.iter().for_each(tell);
         Ok(0)
     })
 }
@@ -272,7 +278,8 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
             return error(libc::EINVAL, format!("unknown failover flags 0x{flags:x}"));
         }
         let max_age = Duration::from_millis(staleCacheValue.into());
-        socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
+        let hidden = socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
+        hidden.iter().for_each(tell);
         Ok(0)
     })
 }
@@ -298,7 +305,7 @@ pub unsafe extern "C" fn rsp_csp_setstatus(
         }
         // SAFETY: a C string, by the caller's promise.
         let text = unsafe { CStr::from_ptr(statusText) }.to_string_lossy();
-        socket::set_status(sd, sessionID, &text)?;
+        socket::set_status(sd, sessionID.cast_unsigned(), &text)?;
         Ok(0)
     })
 }
@@ -345,7 +352,7 @@ pub unsafe extern "C" fn rsp_set_failover_callback(
         let callback = callback.map(|callback| -> FailoverCallback {
             Arc::new(move |sd, failover: &Failover| {
                 let info = rsp_failover_info {
-                    rfi_session: failover.session,
+                    rfi_session: failover.session.cast_signed(),
                     rfi_from: failover.from.map_or(0, |id| id.0),
                     rfi_to: failover.to.0,
                     rfi_has_cookie: failover.has_cookie.into(),

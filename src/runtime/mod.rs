@@ -14,6 +14,7 @@ pub mod names;
 mod outbox;
 pub mod poller;
 pub mod readiness;
+mod reports;
 mod sctp;
 mod tcp;
 pub mod udp;

@@ -5,6 +5,7 @@
 use super::card::{self, Identity};
 use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
+use super::report::{Own, Telling};
 use super::signal::{Mail, Signal};
 use super::{Error, Options, Result, Semantics};
 use crate::config::{DialectSetting, EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
@@ -19,7 +20,7 @@ use crate::runtime::multicast::{Group, Multicast};
 use crate::runtime::names::look_up;
 use crate::runtime::poller::PollPoller;
 use crate::timer::Timers;
-use crate::types::{Addresses, PeId, PoolHandle, Time, TransportAddress, TransportUse};
+use crate::types::{Addresses, Load, PeId, PoolHandle, Time, TransportAddress, TransportUse};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -112,7 +113,8 @@ impl Context {
                 multicast: multicast.clone(),
                 limits: limits.clone(),
             };
-            let background = Background::new(endpoint);
+            let mut background = Background::new(endpoint);
+            background.telling = Telling::new(options.reporting, !seed);
             match Driver::new(background, Box::new(PollPoller::default()), config) {
                 Ok(driver) => return Context::run(driver, options, profile, limits),
                 Err(e) => failed = e,
@@ -151,6 +153,8 @@ impl Context {
                 semantics: options.semantics,
             }),
         };
+        let shared = Arc::downgrade(&context.shared);
+        context.tell(move |background, _| background.shared = shared)?;
         if options.semantics.maps_standard_streams {
             context.map_standard_streams();
         }
@@ -171,6 +175,10 @@ impl Context {
     /// Whether both are the same.
     pub(super) fn is(&self, other: &Context) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn is_at(&self, shared: *const Shared) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.shared), shared)
     }
 
     /// Whether it belongs to the process this one was forked from: its thread is not here.
@@ -237,6 +245,7 @@ impl Shared {
             return;
         }
         if let Some(thread) = thread {
+            self.remote.call(Box::new(|background, now| background.end_reports(now)));
             self.remote.stop();
             if let Err(e) = thread.join() {
                 log::error!("the background thread has failed: {e}");
@@ -355,6 +364,8 @@ struct Registered {
     confirmed: bool,
     /// It is not to be renewed when it has run out.
     once: bool,
+    load: Option<Load>,
+    transport: Option<TransportAddress>,
 }
 
 /// What the background thread runs: the endpoint, and what sockets wait for.
@@ -371,6 +382,11 @@ pub(super) struct Background {
     identity: Arc<Identity>,
     users: BTreeMap<SocketKey, Weak<Signal>>,
     farewell: Option<Sender<()>>,
+    /// Since when the registrar is in use.
+    home_since: Option<Time>,
+    telling: Option<Telling>,
+    /// Whose sockets are reported on.
+    shared: Weak<Shared>,
 }
 
 impl Background {
@@ -386,6 +402,27 @@ impl Background {
             identity: Arc::new(Identity::default()),
             users: BTreeMap::new(),
             farewell: None,
+            home_since: None,
+            telling: None,
+            shared: Weak::new(),
+        }
+    }
+
+    /// Tells a monitor how things are, if it is time.
+    fn report(&mut self, now: Time) {
+        let Some(telling) = &mut self.telling else { return };
+        let elements = self.registrations.values().filter_map(|registered| {
+            let (name, transport) = registered.name.as_ref().zip(registered.transport.as_ref())?;
+            Some(Own { name, load: registered.load, transport })
+        });
+        let shared = self.shared.as_ptr();
+        telling.tell(now, &self.endpoint, self.home_since, elements, |socket| socket.context.is_at(shared));
+    }
+
+    /// Tells the monitor that all has ended.
+    fn end_reports(&mut self, now: Time) {
+        if let Some(telling) = &mut self.telling {
+            telling.end(now);
         }
     }
 
@@ -513,10 +550,12 @@ impl Background {
     ) {
         let name = (offer.handle.clone(), offer.id);
         let present = self.names.get(&name).copied();
+        let (load, transport) = (offer.policy.load(), Some(offer.user_transport.clone()));
         if let Some(id) = present.filter(|_| again) {
             self.endpoint.update(now, id, offer, deadline);
             if let Some(registered) = self.registrations.get_mut(&id) {
                 registered.registering = reply;
+                (registered.load, registered.transport) = (load, transport);
             }
             return;
         }
@@ -526,8 +565,10 @@ impl Background {
             self.names.insert(name.clone(), id);
             name
         });
-        self.registrations
-            .insert(id, Registered { name: owned, registering: reply, ..Registered::default() });
+        self.registrations.insert(
+            id,
+            Registered { name: owned, registering: reply, load, transport, ..Registered::default() },
+        );
     }
 
     /// Registers an element that the program serves and renews by itself.
@@ -588,6 +629,9 @@ impl Background {
     }
 
     fn on_event(&mut self, now: Time, event: Event) {
+        if let Event::HomeChanged(home) = &event {
+            self.home_since = home.as_ref().map(|_| now);
+        }
         let speaks_for_us =
             |handle: &PoolHandle| self.identity.own.as_ref().is_some_and(|own| own.0 == *handle);
         let affected = match &event {
@@ -705,10 +749,12 @@ impl Machine for Background {
             }
         }
         self.endpoint.handle(now, input);
+        self.report(now);
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        self.endpoint.poll_effect()
+        let reports = self.telling.as_mut();
+        self.endpoint.poll_effect().or_else(|| reports.and_then(Telling::poll_effect))
     }
 
     fn poll_event(&mut self) -> Option<Event> {
@@ -716,7 +762,8 @@ impl Machine for Background {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        [self.deadlines.next(), self.endpoint.poll_timeout()].into_iter().flatten().min()
+        let reports = self.telling.as_ref().and_then(Telling::poll_timeout);
+        [self.deadlines.next(), self.endpoint.poll_timeout(), reports].into_iter().flatten().min()
     }
 }
 

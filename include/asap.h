@@ -19,6 +19,10 @@
  * when the server dies, the client's session goes on at another server of the pool, with the state
  * cookie the first one gave it.
  *
+ * Pools. Where a function takes a pool handle, it takes a name, too: bytes that begin with "pool://" are
+ * pool://HANDLE?OPTION=VALUE&..., with %XX for any byte; docs/adopting.md has the options. What is wrong
+ * with a name is EINVAL and a sentence.
+ *
  * Failures. Functions return -1 and set errno, unless they say otherwise; asap_last_error() gives a
  * sentence with what failed, what was tried and what to do. Errors listed are those to reckon with.
  * Before rsp_initialize(), every function that needs it gives EACCES (with a pool handle, or
@@ -285,6 +289,9 @@
 
 /** All elements present have been told. */
 #define RSP_POOL_UPTODATE 4
+
+/** `asap_serve`: return at once, and go on trying in the background. */
+#define ASAP_DONTWAIT 1
 
 /** `asap_registrar_address`: where it serves servers and clients. */
 #define ASAP_REGISTRAR_ASAP 1
@@ -553,6 +560,36 @@ struct TagItem {
 };
 
 /**
+ * Asked whether the program is well; see `asap_serve`. `fd`: the descriptor. `load`: the policy and values it is
+ * registered with, to be changed if they are others now. `user`: as given. Returns 0: well; -1: the element
+ * is to be in no pool until the next answer.
+ */
+typedef int (*asap_health_callback)(int fd, struct rsp_loadinfo *load, void *user);
+
+/**
+ * How a descriptor is served. Set asc_size, leave what is to have its default NULL or 0:
+ * `struct asap_serve_config config = {.asc_size = sizeof(config)};`
+ */
+struct asap_serve_config {
+    /** sizeof(struct asap_serve_config), so that a program need not know what later versions add. */
+    size_t asc_size;
+    /** Policy and values; NULL: those of the name, else of ASAP_POLICY or the configuration file, else round robin. */
+    const struct rsp_loadinfo *asc_load;
+    /** Asked whether the program is well; NULL: as long as it lives it is. */
+    asap_health_callback asc_health;
+    /** Handed to asc_health. */
+    void *asc_user;
+    /** How often it is asked, milliseconds; 0: 1000. */
+    unsigned int asc_health_interval;
+    /** How long an answer may take, milliseconds, before the program counts as not well; 0: 5000. */
+    unsigned int asc_health_timeout;
+    /** How often the registration is renewed, milliseconds; it stands three times as long. 0: 30000. */
+    unsigned int asc_interval;
+    /** The element's identifier; 0: random. */
+    uint32_t asc_pe_id;
+};
+
+/**
  * What a registrar is told. Set arc_size, leave what is to have its default NULL or 0:
  * `struct asap_registrar_config config = {.arc_size = sizeof(config)};`
  *
@@ -654,9 +691,11 @@ int rsp_initarg(struct rsp_info *info,
  * defaults.
  *
  * Returns 0; also when the library is running already: then nothing changes. -1 on failure.
- * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (ASAP_REGISTRARS is set and nothing in it
- * can be used, or ASAP_PROFILE names no profile or ASAP_DIALECT no dialect), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is looked for
- * in the background. DNS names in ASAP_REGISTRARS are looked up by this call, once.
+ * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (a value in an ASAP_ variable or in the
+ * configuration file, or no registrar named there can be used: the sentence says which), ENOENT, EACCES (the
+ * file that ASAP_CONFIG names), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is
+ * looked for in the background. DNS names of registrars are looked up by this call, once; environment and
+ * file are read by it (docs/adopting.md).
  *
  * Threads: any. Fork: a child calls it again before it uses functions that need a registrar. RFC 5352
  * 3.6. Since 0.1.
@@ -666,7 +705,7 @@ int rsp_initialize(struct rsp_info *info);
 /**
  * Closes every descriptor of the library that is still open, ends the registrations, and stops the
  * background thread. Afterwards `rsp_initialize` may be called again. Does nothing if the library is
- * not running.
+ * not running. When it returns no function that was given to the library is being called, or will be.
  *
  * Threads: any, while no other thread is inside an `rsp_*` call. Fork: in a child it closes what was
  * inherited and tells nobody. RFC 5352 3.2. Since 0.1.
@@ -1539,6 +1578,100 @@ unsigned int rsp_pe_failure_tags(const unsigned char *poolHandle,
                                  size_t poolHandleSize,
                                  uint32_t identifier,
                                  const struct TagItem *tags);
+
+/**
+ * Opens a stream of bytes to a pool: a plain descriptor for read(2), write(2), poll(2), stdio, TLS libraries,
+ * sendfile(2) and whatever else takes a connected stream socket. To be closed with close(2), which ends the
+ * session. The library is started if it does not run yet.
+ *
+ * `name`: `pool://HANDLE?OPTION=VALUE&...` (docs/adopting.md), or a handle as it is. `flags`: 0 or SOCK_NONBLOCK.
+ *
+ * Blocks until an element is reached, as long as the name's `timeout` says (10 s). With SOCK_NONBLOCK it does not, and the
+ * descriptor is non-blocking: it is writable as soon as an element is reached, and if none is, it fails with
+ * ECONNRESET (`asap_last_error` cannot say why; the log can).
+ *
+ * It is one end of a pair of sockets (AF_UNIX), which a thread of the library relays. Who does not read is not read
+ * for; shutdown(SHUT_WR) reaches a plain TCP server as the end of the data, and changes nothing for
+ * a server of `rsp_*`, whose sessions have no such end. A server's end in order reads as 0. When the element fails, what it sent
+ * is read, then ECONNRESET is, once; writing gives EPIPE (and SIGPIPE, as with every socket). With
+ * `failover=resume` in the name the stream goes on at another element instead, with the bytes that were not handed to
+ * the transport yet; those that were may be lost or be dealt with unanswered: that is for protocols that
+ * can tell. A plain TCP server that is killed ends its connections as if in order, so without `failover=resume` that
+ * may read as 0.
+ *
+ * What was written before close(2) is sent, for up to 30 s, and for up to 2 s when the process ends by exit(3) or returns from main.
+ *
+ * Returns a descriptor, close-on-exec, or -1.
+ * Errors: EFAULT, EINVAL (the name, the sentence says what; flags), ENAMETOOLONG, ENOENT (no such pool), EHOSTUNREACH
+ * (no registrar; the sentence names those tried), ECONNREFUSED, ETIMEDOUT (no element answers), EMFILE, ENFILE,
+ * ENOMEM, EAGAIN (no thread); as `rsp_initialize` if it starts the library. A stream takes up to five descriptors.
+ *
+ * Threads: any. Fork: the child may use descriptors it inherits, which the parent goes on relaying; when the parent
+ * ends they fail with ECONNRESET. Those it opens itself are its own. RFC 5352 3.3, 6.5. Since 0.1.
+ */
+int asap_open(const char *name,
+              int flags);
+
+/**
+ * Tells the address of the element that a descriptor of `asap_open` is at now.
+ *
+ * `fd`: from `asap_open`, or a duplicate. `addr`, `len`: as getpeername(2): `*len` is the room there is, then what the
+ * address takes.
+ *
+ * Returns 0 or -1. Errors: EBADF (none of `asap_open`, or of the parent in a forked child), EFAULT, ENOTCONN (no element
+ * now: not yet, failing over, or over).
+ *
+ * Threads: any. Fork: of no use in the child. Since 0.1.
+ */
+int asap_getpeername(int fd,
+                     struct sockaddr *addr,
+                     socklen_t *len);
+
+/**
+ * Makes a server of the program's an element of a pool: a TCP or SCTP (one-to-one) socket that listens, or a bound UDP
+ * socket. The program goes on accepting and serving at it as before, and the library keeps the
+ * registration alive. Called again for the same descriptor it changes policy values and interval. The library is
+ * started if it does not run yet.
+ *
+ * `fd`: the socket; it stays the program's. `name`: `pool://HANDLE?OPTION=VALUE&...` (docs/adopting.md), or a handle as
+ * it is. `config`: read during the call only; NULL: all defaults. `flags`: 0 or ASAP_DONTWAIT. Blocks until a registrar has
+ * answered, as long as the name's `timeout` says (10 s), unless ASAP_DONTWAIT.
+ *
+ * The element leaves its pool with `asap_unserve`, with exit(3), and within 250 ms of the program's closing the
+ * descriptor or ending to listen. A process that is killed is taken out by the registrar, and its clients see
+ * their connections end.
+ *
+ * asc_health is called by a thread of the library's own, of which there is one for each descriptor that has it, with no
+ * lock held and all signals blocked, never twice at once. It may block, and may call any function but `asap_unserve` for this
+ * descriptor. Best let it look at something that the program's own loop sets, a counter say: that is
+ * well only if the loop is. While it answers -1, or does not answer for asc_health_timeout, the element is in no pool;
+ * sessions go on.
+ *
+ * Returns 0 or -1: not registered, or registered as before.
+ * Errors: EFAULT, EINVAL (the name; the structure; flags; not bound, or not listening; served in another pool or with another
+ * identifier), EBADF, ENOTSOCK, EPROTONOSUPPORT (another kind of socket), EISCONN, and as `rsp_register`; as `rsp_initialize`
+ * if it starts the library.
+ *
+ * Threads: any. Fork: the parent goes on being the element, whoever accepts; a child that is to be one calls it itself,
+ * for a socket of its own. RFC 5352 3.1, 6.1. Since 0.1.
+ */
+int asap_serve(int fd,
+               const char *name,
+               const struct asap_serve_config *config,
+               int flags);
+
+/**
+ * Takes a served descriptor out of its pool. The descriptor stays open and the program may go on serving those who are there.
+ *
+ * `fd`: given to `asap_serve`. Blocks until a registrar has confirmed it, at most as long as `rsp_initialize` was told, and
+ * until asc_health, if it is being called, returns; it is not called any more then.
+ *
+ * Returns 0, or -1. After ETIMEDOUT and EHOSTUNREACH the registration is no longer renewed and runs out by itself.
+ * Errors: EINVAL (not served), EDEADLK (called by its asc_health), ETIMEDOUT, EHOSTUNREACH, EACCES, EPERM (refused).
+ *
+ * Threads: any. Fork: EINVAL in the child. RFC 5352 3.2. Since 0.1.
+ */
+int asap_unserve(int fd);
 
 /**
  * Starts a registrar within this program, in a background thread of its own (two with an administration

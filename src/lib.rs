@@ -3,7 +3,7 @@
 //!
 //! The layers, from the wire up; each module's first lines say what it hides:
 //!
-//! * the vocabulary: [`types`], [`codec`], [`timer`], [`config`], [`machine`];
+//! * the vocabulary: [`types`], [`codec`], [`timer`], [`config`], [`machine`], [`name`];
 //! * the protocol, without I/O, clocks, threads or unsafe code: [`policy`], [`wire`], [`handlespace`],
 //!   [`endpoint`] (ASAP of elements and users), [`session`] (user to element), [`registrar`];
 //! * the world: [`runtime`] (sockets, clock, threads), [`socket`] (what a descriptor means), [`hosting`] (a registrar
@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod handlespace;
 pub mod hosting;
 pub mod machine;
+pub mod name;
 pub mod policy;
 pub mod registrar;
 pub mod runtime;

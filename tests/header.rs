@@ -16,9 +16,19 @@ fn generated() -> String {
         Some("/* Generated from src/capi by tests/header.rs (UPDATE_HEADER=1): do not edit. */".to_string());
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order of a reader: what there is, set-up, sockets, data, pools.
-    for file in
-        ["layout", "error", "context", "session", "data", "options", "pool", "mapping", "tags", "registrar"]
-    {
+    for file in [
+        "layout",
+        "error",
+        "context",
+        "session",
+        "data",
+        "options",
+        "pool",
+        "mapping",
+        "tags",
+        "plain",
+        "registrar",
+    ] {
         builder = builder.with_src(root().join("src/capi").join(file).with_extension("rs"));
     }
     let mut text = Vec::new();

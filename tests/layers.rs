@@ -14,6 +14,7 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "codec" => vec![],
         "timer" | "config" | "machine" => vec!["types"],
         "policy" => vec!["types", "codec"],
+        "name" => vec!["types", "config", "policy"],
         // The setting of the dialect.
         "wire" => vec!["types", "codec", "policy", "config"],
         "handlespace" => vec!["types", "policy", "codec", "machine", "timer"],
@@ -22,11 +23,13 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "session" => [LOW, &["endpoint"]].concat(),
         "registrar" => [LOW, &["handlespace"]].concat(),
         "runtime" => vec!["types", "codec", "machine", "config", "timer"],
-        "socket" => vec!["types", "config", "policy", "machine", "timer", "endpoint", "session", "runtime"],
+        "socket" => {
+            vec!["types", "config", "name", "policy", "machine", "timer", "endpoint", "session", "runtime"]
+        }
         "hosting" => {
             vec!["types", "config", "policy", "machine", "handlespace", "registrar", "runtime"]
         }
-        "capi" => vec!["types", "config", "policy", "session", "socket", "hosting", "runtime"],
+        "capi" => vec!["types", "config", "name", "policy", "session", "socket", "hosting", "runtime"],
         other => panic!("src/{other} is not in the table: say here what it may import"),
     }
 }
@@ -101,6 +104,7 @@ fn machines_have_no_clock_no_io_and_no_unsafe_code() {
         "handlespace",
         "machine",
         "config",
+        "name",
         "endpoint",
         "session",
         "registrar",

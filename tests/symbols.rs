@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 const FUNCTIONS: &[&str] = &[
+    "asap_getpeername",
     "asap_last_error",
+    "asap_open",
     "asap_registrar_address",
     "asap_registrar_start",
     "asap_registrar_stop",
+    "asap_serve",
     "asap_set_log",
+    "asap_unserve",
     "asap_version",
     "rsp_accept",
     "rsp_accept_tags",

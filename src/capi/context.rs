@@ -206,9 +206,11 @@ unsafe fn options(info: &rsp_info) -> Result<Options> {
 /// defaults.
 ///
 /// Returns 0; also when the library is running already: then nothing changes. -1 on failure.
-/// Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (ASAP_REGISTRARS is set and nothing in it
-/// can be used, or ASAP_PROFILE names no profile or ASAP_DIALECT no dialect), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is looked for
-/// in the background. DNS names in ASAP_REGISTRARS are looked up by this call, once.
+/// Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (a value in an ASAP_ variable or in the
+/// configuration file, or no registrar named there can be used: the sentence says which), ENOENT, EACCES (the
+/// file that ASAP_CONFIG names), EMFILE, ENFILE, ENOMEM, EAGAIN (no thread). No registrar is needed yet; it is
+/// looked for in the background. DNS names of registrars are looked up by this call, once; environment and
+/// file are read by it (docs/adopting.md).
 ///
 /// Threads: any. Fork: a child calls it again before it uses functions that need a registrar. RFC 5352
 /// 3.6. Since 0.1.
@@ -235,7 +237,7 @@ pub unsafe extern "C" fn rsp_initialize(info: *mut rsp_info) -> c_int {
 
 /// Closes every descriptor of the library that is still open, ends the registrations, and stops the
 /// background thread. Afterwards `rsp_initialize` may be called again. Does nothing if the library is
-/// not running.
+/// not running. When it returns no function that was given to the library is being called, or will be.
 ///
 /// Threads: any, while no other thread is inside an `rsp_*` call. Fork: in a child it closes what was
 /// inherited and tells nobody. RFC 5352 3.2. Since 0.1.

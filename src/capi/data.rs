@@ -2,7 +2,7 @@
 
 use super::error::{guard, guard_void};
 use super::layout::*;
-use super::{bytes, bytes_mut, error, pool_handle, wait};
+use super::{bytes, bytes_mut, error, pool_name, wait};
 use crate::session::SendOptions;
 use crate::socket::{self, Incoming, Notification, Outgoing, Result, Wait};
 use crate::types::PeId;
@@ -159,7 +159,10 @@ pub unsafe extern "C" fn rsp_sendto_pool(
         }
         // SAFETY: the caller's promise.
         let (handle, data) = unsafe {
-            (pool_handle(poolHandle, poolHandleSize)?, bytes(data.cast(), dataLength, "the message")?)
+            (
+                pool_name(poolHandle, poolHandleSize, Some(sd))?.handle,
+                bytes(data.cast(), dataLength, "the message")?,
+            )
         };
         let mut how = outgoing(0, sctpPPID, sctpStreamID, sctpTimeToLive);
         how.options = SendOptions(options);

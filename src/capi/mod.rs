@@ -17,6 +17,7 @@ mod error;
 mod layout;
 mod mapping;
 mod options;
+mod plain;
 mod policy;
 mod pool;
 mod registrar;
@@ -29,12 +30,14 @@ pub use error::asap_last_error;
 pub use layout::*;
 pub use mapping::*;
 pub use options::*;
+pub use plain::*;
 pub use pool::*;
 pub use registrar::*;
 pub use session::*;
 pub use tags::*;
 
-use crate::socket::{Error, Result, Wait};
+use crate::name::{self, Name, Settings};
+use crate::socket::{self, Error, Result, Wait};
 use crate::types::PoolHandle;
 use std::os::raw::{c_int, c_uchar};
 use std::time::Duration;
@@ -83,25 +86,50 @@ unsafe fn bytes_mut<'a>(data: *mut c_uchar, len: usize, name: &str) -> Result<&'
     Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
 }
 
-/// The pool handle at `handle`.
+/// The pool named at `handle`: by its handle, or by a name ([`crate::name`]), of which this call heeds what it says beside;
+/// `sd` is the descriptor the call is made for, if there is one.
 ///
 /// # Safety
 /// As [`bytes`].
-unsafe fn pool_handle(handle: *const c_uchar, len: usize) -> Result<PoolHandle> {
+unsafe fn pool_name(handle: *const c_uchar, len: usize, sd: Option<c_int>) -> Result<Name> {
     if handle.is_null() {
         return error(libc::EFAULT, "the pool handle is NULL");
     }
-    if len > MAX_HANDLE {
-        return error(
-            libc::ENAMETOOLONG,
-            format!("the pool handle has {len} bytes, {MAX_HANDLE} are allowed"),
-        );
+    if len > name::MAX_LEN {
+        return too_long(len);
     }
     // SAFETY: the caller's promise.
-    match PoolHandle::new(unsafe { bytes(handle, len, "the pool handle")? }) {
-        Some(handle) => Ok(handle),
-        None => error(libc::EINVAL, "the pool handle is empty"),
+    let name = parse_name(unsafe { bytes(handle, len, "the pool handle")? })?;
+    socket::heed(&name.settings, sd)?;
+    Ok(name)
+}
+
+fn too_long<T>(len: usize) -> Result<T> {
+    error(libc::ENAMETOOLONG, format!("the pool handle has {len} bytes, {MAX_HANDLE} are allowed"))
+}
+
+/// The pool named by these bytes.
+fn parse_name(bytes: &[u8]) -> Result<Name> {
+    if bytes.len() > name::MAX_LEN {
+        return too_long(bytes.len());
     }
+    let name = if Name::is_one(bytes) {
+        Name::parse(bytes).or_else(|what| error(libc::EINVAL, what))?
+    } else {
+        match PoolHandle::new(bytes) {
+            Some(handle) => Name { handle, settings: Settings::default() },
+            None => return error(libc::EINVAL, "the pool handle is empty"),
+        }
+    };
+    match name.handle.as_bytes().len() {
+        len if len > MAX_HANDLE => too_long(len),
+        _ => Ok(name),
+    }
+}
+
+/// How long a call waits that takes no time-out: as the pool's name says, or as usual.
+fn wait_for(name: &Name) -> Wait {
+    name.settings.timeout.map_or(Wait::Default, Wait::For)
 }
 
 /// Milliseconds of a call: 0 and negative ones mean "do not wait", INT_MAX "as long as it takes".

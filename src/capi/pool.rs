@@ -4,11 +4,12 @@ use super::address;
 use super::error::{guard, guard_or};
 use super::layout::*;
 use super::policy::{loadinfo, policy};
-use super::{error, pool_handle, wait};
+use super::{error, pool_name, wait, wait_for};
+use crate::name::Name;
 use crate::policy::PolicyType;
 use crate::socket::{self, Change, Result, Wait};
 use crate::types::{
-    Addresses, PeId, PoolElement, PoolHandle, RegistrationLife, TransportAddress, TransportKind, TransportUse,
+    Addresses, PeId, PoolElement, RegistrationLife, TransportAddress, TransportKind, TransportUse,
 };
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_uchar, c_uint};
@@ -134,13 +135,14 @@ pub unsafe extern "C" fn rsp_getaddrinfo(
     };
     guard_or(failed, || {
         // SAFETY: the caller's promise.
-        let handle = unsafe { out_list(poolHandle, poolHandleSize, rserpoolAddrInfo)? };
+        let name = unsafe { out_list(poolHandle, poolHandleSize, rserpoolAddrInfo)? };
+        let handle = &name.handle;
         let items = match items {
             RSPGETADDRS_DEFAULT => None,
             items => Some(u32::try_from(items).unwrap_or(u32::MAX)),
         };
         let max_age = Duration::from_millis(staleCacheValue.into());
-        let elements = socket::resolve(&handle, items, max_age, Wait::Default)?;
+        let elements = socket::resolve(handle, items, max_age, wait_for(&name))?;
         let (list, count) = addrinfo_list(&elements)?;
         if count == 0 {
             return error(libc::EAFNOSUPPORT, format!("no element of pool \"{handle}\" has an IP address"));
@@ -155,14 +157,14 @@ pub unsafe extern "C" fn rsp_getaddrinfo(
 ///
 /// # Safety
 /// The pointers are NULL or good for what they are named for.
-unsafe fn out_list(handle: *const c_uchar, size: usize, list: *mut *mut rsp_addrinfo) -> Result<PoolHandle> {
+unsafe fn out_list(handle: *const c_uchar, size: usize, list: *mut *mut rsp_addrinfo) -> Result<Name> {
     if list.is_null() {
         return error(libc::EFAULT, "the place for the list is NULL");
     }
     // SAFETY: not NULL, and writable by the caller's promise.
     unsafe {
         *list = ptr::null_mut();
-        pool_handle(handle, size)
+        pool_name(handle, size, None)
     }
 }
 
@@ -196,9 +198,9 @@ pub unsafe extern "C" fn rsp_getprimaryserver(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
-        let handle = unsafe { out_list(poolHandle, poolHandleSize, server)? };
+        let name = unsafe { out_list(poolHandle, poolHandleSize, server)? };
         // SAFETY: checked by out_list.
-        unsafe { *server = next_server(&handle, None)? };
+        unsafe { *server = next_server(&name, None)? };
         Ok(0)
     })
 }
@@ -221,22 +223,23 @@ pub unsafe extern "C" fn rsp_getnextserver(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (handle, failed) = unsafe {
+        let (name, failed) = unsafe {
             if server.is_null() || (*server).is_null() {
                 return error(libc::EFAULT, "there is no server that could have failed");
             }
-            (pool_handle(poolHandle, poolHandleSize)?, PeId((**server).ai_pe_id))
+            (pool_name(poolHandle, poolHandleSize, None)?, PeId((**server).ai_pe_id))
         };
-        socket::report_failure(&handle, failed)?;
-        let next = next_server(&handle, Some(failed))?;
+        socket::report_failure(&name.handle, failed)?;
+        let next = next_server(&name, Some(failed))?;
         // SAFETY: as above.
         unsafe { free_list(std::mem::replace(&mut *server, next)) };
         Ok(0)
     })
 }
 
-fn next_server(handle: &PoolHandle, failed: Option<PeId>) -> Result<*mut rsp_addrinfo> {
-    let elements = socket::resolve(handle, None, Duration::ZERO, Wait::Default)?;
+fn next_server(name: &Name, failed: Option<PeId>) -> Result<*mut rsp_addrinfo> {
+    let handle = &name.handle;
+    let elements = socket::resolve(handle, None, Duration::ZERO, wait_for(name))?;
     let mut others = elements.iter().filter(|element| Some(element.id) != failed).peekable();
     if others.peek().is_none() {
         return error(libc::ENOENT, format!("pool \"{handle}\" has no other element"));
@@ -316,10 +319,14 @@ pub unsafe extern "C" fn rsp_pe_registration(
             return error(libc::EFAULT, "rserpoolAddrInfo is NULL");
         }
         // SAFETY: the caller's promise.
-        let (handle, policy, user_transport, id) = unsafe {
-            let handle = pool_handle(poolHandle, poolHandleSize)?;
+        let (name, policy, user_transport, id) = unsafe {
+            let name = pool_name(poolHandle, poolHandleSize, None)?;
             let info = &*rserpoolAddrInfo;
-            (handle, policy(loadinfo)?, transport(info)?, PeId(info.ai_pe_id))
+            let policy = match name.settings.policy {
+                Some(policy) if loadinfo.is_null() => policy,
+                Some(_) | None => policy(loadinfo)?,
+            };
+            (name, policy, transport(info)?, PeId(info.ai_pe_id))
         };
         let life = match registrationLife {
             0 => return error(libc::EINVAL, "a registration life of 0"),
@@ -335,16 +342,17 @@ pub unsafe extern "C" fn rsp_pe_registration(
             asap_transport: None,
             capabilities: None,
         };
-        let id = socket::register_element(&handle, element, flag_wait(flags, REGF_DONTWAIT)?)?;
+        let wait = flag_wait(flags, REGF_DONTWAIT, &name)?;
+        let id = socket::register_element(&name.handle, element, wait)?;
         // SAFETY: as above.
         unsafe { (*rserpoolAddrInfo).ai_pe_id = id.0 };
         Ok(0)
     })
 }
 
-fn flag_wait(flags: c_int, dont_wait: c_int) -> Result<Wait> {
+fn flag_wait(flags: c_int, dont_wait: c_int, name: &Name) -> Result<Wait> {
     match flags {
-        0 => Ok(Wait::Default),
+        0 => Ok(wait_for(name)),
         flags if flags == dont_wait => Ok(Wait::No),
         flags => error(libc::EINVAL, format!("unknown flags 0x{flags:x}")),
     }
@@ -369,9 +377,9 @@ pub unsafe extern "C" fn rsp_pe_deregistration(
 ) -> c_uint {
     guard(|| {
         // SAFETY: the caller's promise.
-        let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
-        let wait = flag_wait(flags, DEREGF_DONTWAIT)?;
-        socket::deregister_element(&handle, PeId(identifier), wait)?;
+        let name = unsafe { pool_name(poolHandle, poolHandleSize, None)? };
+        let wait = flag_wait(flags, DEREGF_DONTWAIT, &name)?;
+        socket::deregister_element(&name.handle, PeId(identifier), wait)?;
         Ok(0)
     })
 }
@@ -393,7 +401,7 @@ pub unsafe extern "C" fn rsp_pe_failure(
 ) -> c_uint {
     guard(|| {
         // SAFETY: the caller's promise.
-        let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
+        let handle = unsafe { pool_name(poolHandle, poolHandleSize, None)? }.handle;
         socket::report_failure(&handle, PeId(identifier))?;
         Ok(0)
     })
@@ -413,7 +421,7 @@ pub unsafe extern "C" fn rsp_pe_failure(
 pub unsafe extern "C" fn rsp_watch(poolHandle: *const c_uchar, poolHandleSize: usize) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
-        let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
+        let handle = unsafe { pool_name(poolHandle, poolHandleSize, None)? }.handle;
         socket::watch(&handle)
     })
 }

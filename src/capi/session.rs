@@ -5,7 +5,7 @@ use super::address;
 use super::error::guard;
 use super::layout::*;
 use super::policy::policy;
-use super::{error, pool_handle, wait};
+use super::{error, pool_name, wait, wait_for};
 use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Wait};
 use crate::types::PeId;
 use std::ffi::CStr;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a re-registration interval of 0 stands for.
-const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
 
 /// Creates a socket.
 ///
@@ -161,13 +161,18 @@ pub(super) unsafe fn register(
         return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
     }
     // SAFETY: the caller's promise.
-    let (handle, policy) = unsafe { (pool_handle(handle, size)?, policy(loadinfo)?) };
+    let name = unsafe { pool_name(handle, size, Some(sd))? };
+    let policy = match name.settings.policy {
+        Some(policy) if loadinfo.is_null() => policy,
+        // SAFETY: as above.
+        Some(_) | None => unsafe { policy(loadinfo)? },
+    };
     let renewal = match interval {
         0 => DEFAULT_RENEWAL,
         ms => Duration::from_millis(ms.into()),
     };
-    let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
-    socket::register(sd, &handle, &policy, renewal, id, flags & REGF_DATAONLY == 0, wait)?;
+    let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { wait_for(&name) };
+    socket::register(sd, &name.handle, &policy, renewal, id, flags & REGF_DATAONLY == 0, wait)?;
     Ok(0)
 }
 
@@ -233,8 +238,9 @@ pub unsafe extern "C" fn rsp_connect(
 ) -> c_int {
     guard(|| {
         // SAFETY: the caller's promise.
-        let handle = unsafe { pool_handle(poolHandle, poolHandleSize)? };
-        socket::connect(sd, &handle, Duration::from_millis(staleCacheValue.into()), Wait::Default)?;
+        let name = unsafe { pool_name(poolHandle, poolHandleSize, Some(sd))? };
+        let max_age = Duration::from_millis(staleCacheValue.into());
+        socket::connect(sd, &name.handle, max_age, wait_for(&name))?;
         Ok(0)
     })
 }

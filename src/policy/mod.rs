@@ -209,6 +209,29 @@ pub struct Policy {
     words: [u32; Policy::MAX_WORDS],
 }
 
+/// `NAME:VALUE:...`, the values in wire order: `RoundRobin`, `WeightedRandom:3`.
+impl std::str::FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Policy, String> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let policy_type = PolicyType::from_name(name).ok_or_else(|| {
+            format!("no policy is called {name}; there are RoundRobin, Random, WeightedRandom:3 and others (docs/policies.md)")
+        })?;
+        let values: Vec<u32> = parts
+            .map(|v| v.parse().map_err(|_| format!("{v} is no policy value")))
+            .collect::<Result<_, _>>()?;
+        // A weight left out would be 0: no service.
+        if values.len() != policy_type.words() {
+            let example = [name].into_iter().chain(std::iter::repeat_n("1", policy_type.words()));
+            let example: Vec<&str> = example.collect();
+            return Err(format!("{name} takes {} values, e.g. {}", policy_type.words(), example.join(":")));
+        }
+        Ok(Policy::new(policy_type, &values))
+    }
+}
+
 impl Policy {
     /// The most words any policy has.
     pub const MAX_WORDS: usize = 4;

@@ -425,14 +425,23 @@ where
     M: Machine + Send + 'static,
     F: FnMut(&mut M, Time, M::Event) + Send + 'static,
 {
-    let old = block_signals()?;
-    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    let handle = without_signals(name, move || {
         let mut driver = driver;
         catch_unwind(AssertUnwindSafe(move || driver.run(&mut on_event)))
             .unwrap_or_else(|_| Err(io::Error::other("the machine panicked: a defect of this library")))
-    });
+    })?;
+    Ok(Thread { handle })
+}
+
+/// Starts a thread that takes no signals.
+pub fn without_signals<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let old = block_signals()?;
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     restore_signals(&old);
-    Ok(Thread { handle: handle? })
+    handle
 }
 
 /// Blocks all signals in this thread, and so in those it starts; returns what was blocked before.

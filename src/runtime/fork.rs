@@ -4,6 +4,7 @@
 //! would not end with the process that serves it, nor a port be free; so the child closes what belongs to background
 //! threads at once. What applications hold (sockets, sessions) is not touched here: both sides may use it.
 
+use super::FileId;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock};
@@ -28,14 +29,15 @@ pub fn at_fork(hooks: ForkHooks) {
 /// A descriptor that a background thread of this process has open, and forked children are to close. To be dropped before the
 /// descriptor is closed.
 #[derive(Debug)]
-pub(super) struct Private {
+pub struct Private {
     fd: RawFd,
 }
 
 impl Private {
-    pub(super) fn new(fd: RawFd) -> Private {
+    /// Marks a descriptor as one of these.
+    pub fn new(fd: RawFd) -> Private {
         prepare();
-        if let Some(file) = file(fd) {
+        if let Some(file) = FileId::of(fd) {
             private().insert(fd, file);
         }
         Private { fd }
@@ -72,32 +74,15 @@ impl<T> std::ops::Deref for Marked<T> {
 static FORK_HOOKS: OnceLock<ForkHooks> = OnceLock::new();
 
 /// The descriptors, and which file each is: one that was closed too early may be somebody else's by now.
-static PRIVATE: Mutex<BTreeMap<RawFd, File>> = Mutex::new(BTreeMap::new());
+static PRIVATE: Mutex<BTreeMap<RawFd, FileId>> = Mutex::new(BTreeMap::new());
 
-#[derive(PartialEq, Eq, Debug)]
-struct File {
-    device: libc::dev_t,
-    inode: libc::ino_t,
-}
-
-fn file(fd: RawFd) -> Option<File> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` has room for what fstat writes.
-    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: fstat succeeded and has filled it.
-    let stat = unsafe { stat.assume_init() };
-    Some(File { device: stat.st_dev, inode: stat.st_ino })
-}
-
-fn private() -> MutexGuard<'static, BTreeMap<RawFd, File>> {
+fn private() -> MutexGuard<'static, BTreeMap<RawFd, FileId>> {
     PRIVATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 thread_local! {
     /// The list, locked by the thread that forks.
-    static HELD: std::cell::RefCell<Option<MutexGuard<'static, BTreeMap<RawFd, File>>>> =
+    static HELD: std::cell::RefCell<Option<MutexGuard<'static, BTreeMap<RawFd, FileId>>>> =
         const { std::cell::RefCell::new(None) };
 }
 
@@ -119,7 +104,7 @@ fn prepare() {
     extern "C" fn in_child() {
         if let Some(mut list) = HELD.with(|held| held.borrow_mut().take()) {
             for (fd, known) in std::mem::take(&mut *list) {
-                if file(fd).as_ref() == Some(&known) {
+                if FileId::of(fd) == Some(known) {
                     // SAFETY: it belongs to a thread that is not here.
                     unsafe { libc::close(fd) };
                 }
@@ -165,7 +150,7 @@ mod tests {
         let listener = Marked::new(TcpListener::bind("127.0.0.1:0").unwrap());
         let shared = TcpListener::bind("127.0.0.1:0").unwrap();
         let (closed, kept) = (listener.as_raw_fd(), shared.as_raw_fd());
-        assert!(in_child(|| file(closed).is_none() && file(kept).is_some()));
+        assert!(in_child(|| FileId::of(closed).is_none() && FileId::of(kept).is_some()));
         assert!(TcpStream::connect(listener.local_addr().unwrap()).is_ok());
         let at = listener.local_addr().unwrap();
         drop(listener);
@@ -180,7 +165,7 @@ mod tests {
         let second = TcpListener::bind("127.0.0.1:0").unwrap();
         // SAFETY: both numbers are ours; `first`'s stays open.
         assert_eq!(unsafe { libc::dup2(second.as_raw_fd(), fd) }, fd);
-        assert!(in_child(|| file(fd).is_some()));
+        assert!(in_child(|| FileId::of(fd).is_some()));
         drop(mark);
         let _ = first.into_raw_fd();
         // SAFETY: given up by `first` just now.

@@ -231,6 +231,14 @@ impl Connection {
         }
     }
 
+    /// Ends our direction as soon as what is queued is written; what comes is still told. Only plain TCP has such an end.
+    pub fn end_writing(&mut self) {
+        match &mut self.carrier {
+            Carrier::Tcp(tcp) => tcp.end_writing(),
+            Carrier::Sctp(_) | Carrier::Udp(_) => {}
+        }
+    }
+
     /// Begins to close in order: what is queued goes out, then the end of the session if the link is framed, then
     /// FIN or SHUTDOWN. What comes meanwhile is read and dropped. `Down` tells when the peer has closed too;
     /// how long to wait for that is for the owner to say.
@@ -413,6 +421,25 @@ mod tests {
         assert_eq!(here.data, [(Channel::Asap, b"\x03\0\0\x04".to_vec())]);
         assert_eq!(there.data[0].1, b"\x01\0\0\x05a");
         assert_eq!(there.data[1].1, b"\x02\0\0\x06ab");
+    }
+
+    #[test]
+    fn a_plain_link_that_writes_no_more_still_reads() {
+        let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
+        let limits = Limits::default();
+        let mut side = dial(Protocol::Plain, listener.local_addr().unwrap().port(), &limits);
+        let (mut peer, _) = listener.accept().unwrap();
+        run(&mut [&mut side], |sides| sides[0].said("up Plain"));
+        side.connection.send(user(0), b"request".to_vec());
+        side.connection.end_writing();
+        side.connection.end_writing();
+        let mut request = String::new();
+        peer.read_to_string(&mut request).unwrap();
+        assert_eq!(request, "request");
+        peer.write_all(b"answer").unwrap();
+        run(&mut [&mut side], |sides| sides[0].text() == "answer");
+        drop(peer);
+        run(&mut [&mut side], |sides| sides[0].said("down Closed"));
     }
 
     #[test]

@@ -93,6 +93,17 @@ impl Given {
     }
 }
 
+/// Whether a descriptor of the program's is a socket that listens.
+pub fn listens(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no pointers.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return false;
+    }
+    // SAFETY: just seen to be open; should the program close it meanwhile, the kernel says so.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    SockRef::from(&borrowed).is_listener().unwrap_or(false)
+}
+
 /// Closes a descriptor that the program has given away.
 pub fn close_given(fd: RawFd) {
     // SAFETY: no pointers; the program has said that it is not its own any more.

@@ -34,6 +34,15 @@ impl ReadySet {
         if interest.write {
             events |= libc::EPOLLOUT;
         }
+        self.change(fd, token, events)
+    }
+
+    /// Adds a member that is told once each time it becomes readable, writable, or its peer ends.
+    pub fn set_edges(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.change(fd, token, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+    }
+
+    fn change(&self, fd: RawFd, token: u64, events: i32) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: `event` outlives the calls.
         let changed = checked(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_MOD, fd, &raw mut event) });

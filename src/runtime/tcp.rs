@@ -99,6 +99,17 @@ pub(super) struct Tcp {
     broken: Option<LinkFailure>,
     /// `Down` is to be told at once.
     doomed: Option<LinkFailure>,
+    /// Whether our direction has an end before the link's.
+    half: Half,
+}
+
+/// The end of our direction, while the peer's goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Half {
+    None,
+    /// When everything is written.
+    Wanted,
+    Shut,
 }
 
 /// How reading ended.
@@ -176,6 +187,7 @@ impl Tcp {
             expired: Vec::new(),
             broken: None,
             doomed: None,
+            half: Half::None,
         }
     }
 
@@ -598,6 +610,16 @@ impl Tcp {
         if let Stage::Ending { shut: shut @ false } = &mut self.stage {
             *shut = true;
             let _ = self.socket.shutdown(Shutdown::Write);
+        } else if self.half == Half::Wanted {
+            self.half = Half::Shut;
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    pub fn end_writing(&mut self) {
+        if self.half == Half::None && matches!(self.decoder, Decoder::Silent | Decoder::Raw) {
+            self.half = Half::Wanted;
+            self.flush();
         }
     }
 

@@ -12,6 +12,7 @@ use super::user::User;
 use super::watch::Watch;
 use super::{Failover, FailoverCallback, Kind, Result, SocketOptions, Wait, errors};
 use crate::machine::Machine;
+use crate::name::Settings;
 use crate::runtime::listener::Given;
 use crate::runtime::{self, readiness};
 use crate::session::Session;
@@ -472,12 +473,14 @@ impl Inner {
 /// The options a socket starts with.
 pub(super) fn initial_options(context: &Context) -> SocketOptions {
     let wait = if context.semantics().plain_calls_wait { Wait::Forever } else { Wait::No };
-    SocketOptions {
+    let mut options = SocketOptions {
         session: context.session_config().clone(),
         call_timeout: None,
         receive_wait: wait,
         send_wait: wait,
         idle_timeout: IDLE,
         path: context.limits().path.clone(),
-    }
+    };
+    options.apply(&Settings { timeout: None, ..context.settings().clone() });
+    options
 }

@@ -2,16 +2,18 @@
 //! deadlines of sessions whose application is elsewhere, and tells sockets of what has become of their pools; what
 //! there is to be done about it is done by the application's next call.
 
+use super::attendant::Attendant;
 use super::card::{self, Identity};
 use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
 use super::signal::{Mail, Signal};
-use super::{Error, Options, Result, Semantics};
-use crate::config::{DialectSetting, EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
+use super::{Error, Options, Result, Semantics, settings};
+use crate::config::{EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
 use crate::endpoint::{
     Deregistration, Endpoint, Event, Offer, Query, RegistrationId, RequestFailure, RequestId, Resolution,
 };
 use crate::machine::{Destination, Effect, Input, LinkKind, Machine, Protocol};
+use crate::name::{Carried, Settings};
 use crate::runtime;
 use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::listener::has_sctp;
@@ -52,19 +54,34 @@ struct Shared {
     call_timeout: Duration,
     limits: Limits,
     semantics: Semantics,
+    /// What environment and file said when it was started.
+    settings: Settings,
+    registrars: Guarded<Registrars>,
+    /// Its second thread, once there is something for it.
+    attendant: Guarded<Option<Attendant>>,
+}
+
+/// The registrars that were named, in code, environment or file, or by names of pools.
+#[derive(Debug)]
+struct Registrars {
+    names: Vec<String>,
+    /// None: nobody was named, and this host's is looked for.
+    named: Option<Vec<Destination>>,
 }
 
 /// What became of a registration.
 pub(super) type RegistrationOutcome = std::result::Result<(), RequestFailure>;
 
 impl Context {
-    /// Starts one. Names in `ASAP_REGISTRARS` are looked up now, by the system's resolver; EINVAL if it has none that can be used,
-    /// or if `ASAP_PROFILE` names no profile or `ASAP_DIALECT` no dialect.
+    /// Starts one. Environment and configuration file are read now, and registrars' names in them looked up, by the system's
+    /// resolver; EINVAL if a value is wrong, or no registrar's name can be used; ENOENT and others if ASAP_CONFIG names no
+    /// file that can be read.
     pub fn start(options: &Options) -> Result<Context> {
         fork::prepare();
-        let profile = profile(options, std::env::var("ASAP_PROFILE").ok())?;
+        let settings = settings::given()?;
+        let profile = options.profile.or(settings.profile).unwrap_or_default();
         let mut config = EndpointConfig::new(profile);
-        config.dialect = dialect(options, std::env::var("ASAP_DIALECT").ok())?;
+        config.dialect = options.dialect.or(settings.dialect).unwrap_or_default();
         if let Some(t7) = options.announce_timeout {
             config.t7_enrp_outdate = t7;
         }
@@ -84,7 +101,8 @@ impl Context {
         let limits =
             Limits { handle_bytes: limits.handle_bytes.min(options.semantics.handle_bytes), ..limits };
         let seed = runtime::entropy().map_err(|e| errors::system("cannot get random numbers", &e))?;
-        let registrars = registrars(options, std::env::var("ASAP_REGISTRARS").ok())?;
+        let registrars = registrars(options, &settings)?;
+        let looked_for = registrars.named.clone().unwrap_or_else(|| this_host(settings.transport));
         let multicast = (!options.no_announcements).then(|| match options.announce_group {
             Some(address) => {
                 let (protocol, audience) = (Protocol::Asap, options.semantics.announcers);
@@ -102,7 +120,7 @@ impl Context {
         let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
         for address in any {
             let mut endpoint = Endpoint::new(config.clone(), limits.clone(), seed);
-            endpoint.set_registrars(runtime::now(), registrars.clone());
+            endpoint.set_registrars(runtime::now(), looked_for.clone());
             // Over SCTP registrars are connected to from the port where they find the elements, too.
             let kinds: &[LinkKind] =
                 if has_sctp() { &[LinkKind::Tcp, LinkKind::Sctp] } else { &[LinkKind::Tcp] };
@@ -114,7 +132,7 @@ impl Context {
             };
             let background = Background::new(endpoint);
             match Driver::new(background, Box::new(PollPoller::default()), config) {
-                Ok(driver) => return Context::run(driver, options, profile, limits),
+                Ok(driver) => return Context::run(driver, options, profile, limits, settings, registrars),
                 Err(e) => failed = e,
             }
         }
@@ -126,6 +144,8 @@ impl Context {
         options: &Options,
         profile: Profile,
         limits: Limits,
+        settings: Settings,
+        registrars: Registrars,
     ) -> Result<Context> {
         if let Some(at) = driver.local_addresses().first() {
             driver.machine().endpoint.set_listener(Some(TransportAddress::Tcp {
@@ -146,9 +166,12 @@ impl Context {
                 thread: Guarded::new(Some(thread)),
                 era: Era::now(),
                 session,
-                call_timeout: options.call_timeout.unwrap_or(CALL_TIMEOUT),
+                call_timeout: options.call_timeout.or(settings.timeout).unwrap_or(CALL_TIMEOUT),
                 limits,
                 semantics: options.semantics,
+                settings,
+                registrars: Guarded::new(registrars),
+                attendant: Guarded::new(None),
             }),
         };
         if options.semantics.maps_standard_streams {
@@ -157,8 +180,28 @@ impl Context {
         Ok(context)
     }
 
-    /// Ends all registrations, then the background thread. Calls on what is left fail with ESHUTDOWN.
+    /// Does something with its second thread, which is started if need be.
+    pub(super) fn attended<T>(&self, act: impl FnOnce(&Attendant) -> Result<T>) -> Result<T> {
+        let mut attendant = self.shared.attendant.lock();
+        let attendant = match &mut *attendant {
+            Some(attendant) => attendant,
+            none => none.insert(Attendant::start()?),
+        };
+        act(attendant)
+    }
+
+    /// The second thread, if there is one, from whoever ends it.
+    pub(super) fn take_attendant(&self) -> Option<Attendant> {
+        self.shared.attendant.lock().take()
+    }
+
+    /// Ends streams and all registrations, then the threads. Calls on what is left fail with ESHUTDOWN.
     pub(super) fn stop(&self) {
+        if let Some(attendant) = self.take_attendant() {
+            attendant.finish();
+        }
+        super::serve::leave_all(self);
+        super::serve::join_askers();
         let gone: Result<()> = self.ask(None, Some(runtime::now() + FAREWELL), |background, now, reply| {
             background.leave(now, reply);
         });
@@ -197,6 +240,29 @@ impl Context {
         &self.shared.semantics
     }
 
+    /// What environment and file said.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Has registrars used that the name of a pool gives, beside those already named. DNS is asked, once for each.
+    pub(super) fn use_registrars(&self, names: &[String]) -> Result<()> {
+        let known = |name: &String| self.shared.registrars.lock().names.contains(name);
+        let new: Vec<String> = names.iter().filter(|name| !known(name)).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let addresses = looked_up(&new, "registrar")?;
+        let destinations = all_destinations(&addresses, self.shared.settings.transport);
+        let mut registrars = self.shared.registrars.lock();
+        registrars.names.extend(new);
+        let named = registrars.named.get_or_insert_default();
+        named.extend(destinations);
+        let named = named.clone();
+        drop(registrars);
+        self.tell(move |background, now| background.endpoint.set_registrars(now, named))
+    }
+
     /// Has the background thread do something, soon.
     pub(super) fn tell(&self, command: impl FnOnce(&mut Background, Time) + Send + 'static) -> Result<()> {
         if self.is_inherited() {
@@ -230,11 +296,18 @@ impl Context {
 impl Shared {
     fn end(&self) {
         let thread = self.thread.lock().take();
+        let attendant = self.attendant.lock().take();
         if self.era.is_inherited() {
+            if let Some(attendant) = attendant {
+                attendant.forget();
+            }
             // The thread, and whoever held the locks in these, is in the parent.
             std::mem::forget(thread);
             std::mem::forget(self.remote.clone());
             return;
+        }
+        if let Some(attendant) = attendant {
+            attendant.finish();
         }
         if let Some(thread) = thread {
             self.remote.stop();
@@ -251,63 +324,59 @@ impl Drop for Shared {
     }
 }
 
-/// Which timers: those asked for in code, those of the environment, the usual ones.
-fn profile(options: &Options, variable: Option<String>) -> Result<Profile> {
-    match (options.profile, variable.as_deref().unwrap_or_default()) {
-        (Some(profile), _) => Ok(profile),
-        (None, "") => Ok(Profile::default()),
-        (None, name) => Profile::by_name(name).ok_or_else(|| {
-            let what = format!("ASAP_PROFILE: there is no profile {name:?}; there are lan, wan and rfc");
-            errors::error(libc::EINVAL, what)
-        }),
-    }
-}
-
-/// How registrars speak: as told in code, by the environment, or found out.
-fn dialect(options: &Options, variable: Option<String>) -> Result<DialectSetting> {
-    match (options.dialect, variable.as_deref().unwrap_or_default()) {
-        (Some(dialect), _) => Ok(dialect),
-        (None, "") => Ok(DialectSetting::default()),
-        (None, name) => DialectSetting::by_name(name).ok_or_else(|| {
-            let what = format!("ASAP_DIALECT: there is no dialect {name:?}; there are auto, rfc and rsplib");
-            errors::error(libc::EINVAL, what)
-        }),
-    }
-}
-
-/// Where to look for registrars, in order: those given in code, those of the environment; if none are given, this host.
-/// Announced ones come in addition. A variable of which nothing can be used is an error: this host's registrar is not what
-/// was asked for.
-fn registrars(options: &Options, variable: Option<String>) -> Result<Vec<Destination>> {
+/// Those given in code, then those of environment and file. That nothing of what these say can be used is an error: this
+/// host's registrar is not what was asked for.
+fn registrars(options: &Options, settings: &Settings) -> Result<Registrars> {
+    let mut names = options.registrar_names.clone();
     let mut all: Vec<Vec<SocketAddr>> = options.registrars.clone();
+    all.extend(looked_up(&names, "registrar")?);
+    let given = settings.registrars.clone().unwrap_or_default();
+    if !given.is_empty() {
+        match looked_up(&given, "ASAP_REGISTRARS, or registrars in the configuration file") {
+            Ok(found) => all.extend(found),
+            Err(e) if all.is_empty() => return Err(e),
+            Err(_) => {}
+        }
+    }
+    names.extend(given);
+    let named = all.iter().any(|addresses| !addresses.is_empty());
+    Ok(Registrars { names, named: named.then(|| all_destinations(&all, settings.transport)) })
+}
+
+/// The addresses of registrars by name; those without are left out, unless all are.
+fn looked_up(names: &[String], place: &str) -> Result<Vec<Vec<SocketAddr>>> {
+    let mut all = Vec::new();
     let mut useless = None;
-    let names = variable.unwrap_or_default();
-    for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+    for name in names {
         match look_up(name, ASAP_PORT) {
             Ok(addresses) => all.push(addresses),
             Err(e) => {
                 let what = format!(
-                    "ASAP_REGISTRARS: {name:?} is no registrar's address ({e}); say HOST:PORT,..., with an address or a DNS name as HOST"
+                    "{place}: {name:?} is no registrar's address ({e}); say HOST:PORT,..., with an address or a DNS name as HOST"
                 );
                 log::warn!("{what}");
                 useless = Some(errors::error(libc::EINVAL, what));
             }
         }
     }
-    if all.iter().all(Vec::is_empty) {
-        if let Some(error) = useless {
-            return Err(error);
-        }
-        all = vec![
-            vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ASAP_PORT)],
-            vec![SocketAddr::new(Ipv6Addr::LOCALHOST.into(), ASAP_PORT)],
-        ];
+    match useless {
+        Some(error) if all.iter().all(Vec::is_empty) => Err(error),
+        Some(_) | None => Ok(all),
     }
-    Ok(all.iter().flat_map(|addresses| destinations(addresses)).collect())
+}
+
+/// Where registrars are looked for if none is named.
+fn this_host(transport: Option<Carried>) -> Vec<Destination> {
+    let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+    all_destinations(&addresses.map(|ip| vec![SocketAddr::new(ip, ASAP_PORT)]), transport)
+}
+
+fn all_destinations(registrars: &[Vec<SocketAddr>], transport: Option<Carried>) -> Vec<Destination> {
+    registrars.iter().flat_map(|addresses| destinations(addresses, transport)).collect()
 }
 
 /// One destination for each port among the addresses of one registrar.
-fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
+fn destinations(addresses: &[SocketAddr], transport: Option<Carried>) -> Vec<Destination> {
     let mut by_port: Vec<(u16, Vec<IpAddr>)> = Vec::new();
     for address in addresses {
         match by_port.iter_mut().find(|(port, _)| *port == address.port()) {
@@ -315,12 +384,12 @@ fn destinations(addresses: &[SocketAddr]) -> Vec<Destination> {
             None => by_port.push((address.port(), vec![address.ip()])),
         }
     }
-    // SCTP where this kernel has it, and TCP: the hunt prefers the former. ASAP_TRANSPORT says that one is not to be used.
-    let kinds: &[LinkKind] = match std::env::var("ASAP_TRANSPORT").as_deref() {
-        Ok("sctp") => &[LinkKind::Sctp],
-        Ok("tcp") => &[LinkKind::Tcp],
-        _ if has_sctp() => &[LinkKind::Sctp, LinkKind::Tcp],
-        _ => &[LinkKind::Tcp],
+    // SCTP where this kernel has it, and TCP: the hunt prefers the former.
+    let kinds: &[LinkKind] = match transport {
+        Some(Carried::Sctp) => &[LinkKind::Sctp],
+        Some(Carried::Tcp) => &[LinkKind::Tcp],
+        None if has_sctp() => &[LinkKind::Sctp, LinkKind::Tcp],
+        None => &[LinkKind::Tcp],
     };
     let mut destinations = Vec::new();
     for (port, ips) in by_port {
@@ -730,23 +799,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn profiles_come_from_code_then_from_the_environment() {
-        let wanted = |code, variable: Option<&str>| {
-            let options = Options { profile: code, ..Options::default() };
-            profile(&options, variable.map(str::to_owned)).map_err(|e| e.errno)
-        };
-        assert_eq!(wanted(None, None), Ok(Profile::Lan));
-        assert_eq!(wanted(None, Some("")), Ok(Profile::Lan));
-        assert_eq!(wanted(None, Some("wan")), Ok(Profile::Wan));
-        assert_eq!(wanted(Some(Profile::Rfc), Some("wan")), Ok(Profile::Rfc));
-        assert_eq!(wanted(None, Some("van")), Err(libc::EINVAL));
-    }
-
-    #[test]
     fn addresses_of_one_registrar_with_one_port_are_one_destination() {
         let all: Vec<SocketAddr> =
             ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:2"].iter().map(|a| a.parse().unwrap()).collect();
-        let found = destinations(&all);
+        let found = destinations(&all, Some(Carried::Tcp));
         assert_eq!(
             found.iter().map(|d| (d.port, d.addresses.as_slice().len())).collect::<Vec<_>>(),
             [(1, 2), (2, 1)]

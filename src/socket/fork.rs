@@ -62,6 +62,7 @@ pub(super) fn prepare() {
     fn in_child() {
         PROCESS.fetch_add(1, Ordering::Relaxed);
         in_parent();
+        super::attendant::let_go();
     }
     fork::at_fork(ForkHooks { before, in_parent, in_child });
 }

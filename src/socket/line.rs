@@ -40,13 +40,15 @@ pub(super) struct Line<M> {
     pub(super) path: Option<PathLimits>,
     /// What the application says the session is doing.
     pub(super) status: String,
+    /// The application writes no more, which is passed on where there is no framing to end.
+    silent: bool,
 }
 
 impl<M: Machine> Line<M> {
     /// A machine without connections. Its transports join descriptors under `token`.
     pub(super) fn new(machine: M, token: u64) -> Line<M> {
         let (links, closing, status) = (Vec::new(), Vec::new(), String::new());
-        Line { machine, links, closing, more: false, received: 0, token, path: None, status }
+        Line { machine, links, closing, more: false, received: 0, token, path: None, status, silent: false }
     }
 
     /// A session on a connection that was accepted.
@@ -94,7 +96,27 @@ impl<M: Machine> Line<M> {
                 break;
             }
         }
+        if self.silent {
+            let plain = self.links.iter_mut().filter(|link| link.up && !link.framed);
+            plain.for_each(|link| link.connection.end_writing());
+        }
         self.join(signal);
+    }
+
+    /// The application writes no more, on this connection and on those to come. A plain TCP peer finds FIN; framed sessions,
+    /// which have no such end, go on.
+    pub(super) fn end_writing(&mut self) {
+        self.silent = true;
+    }
+
+    /// Breaks off what is still being written after an orderly end.
+    pub(super) fn drop_closing(&mut self, signal: &Signal) {
+        for connection in self.closing.drain(..) {
+            if !connection.shares_socket() {
+                signal.part(connection.fd());
+            }
+            connection.close(true);
+        }
     }
 
     /// Takes in all that has come, to the end: before the session leaves its element, so that the last cookie counts.

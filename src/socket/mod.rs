@@ -9,6 +9,7 @@
 //! All functions may be called from any thread at any time. A descriptor is readable when a call would find something; the
 //! call may still find nothing (EAGAIN). Closing a descriptor wakes the calls that wait on it (EBADF).
 
+mod attendant;
 mod call;
 mod card;
 mod context;
@@ -19,7 +20,10 @@ mod fork;
 mod inbox;
 mod line;
 mod poll;
+mod relay;
 mod semantics;
+mod serve;
+mod settings;
 mod signal;
 mod table;
 mod transfer;
@@ -28,6 +32,7 @@ mod watch;
 
 pub use context::Context;
 pub use semantics::Semantics;
+pub use serve::{Health, Serving};
 
 use call::{Carrier, Inner, Role, Socket};
 use fork::Guarded;
@@ -37,6 +42,7 @@ use table::{Entry, Mapped};
 use crate::config::{PathLimits, SessionConfig};
 use crate::endpoint::{Offer, Query};
 use crate::machine::LinkKind;
+use crate::name::{Carried, Name, Settings};
 use crate::policy::Policy;
 use crate::runtime;
 use crate::runtime::duplicate::Duplicate;
@@ -78,6 +84,8 @@ pub enum Wait {
 pub struct Options {
     /// Registrars to use, before `ASAP_REGISTRARS`, announcements and loopback. Empty: those.
     pub registrars: Vec<Vec<SocketAddr>>,
+    /// More of them, by address or DNS name, with or without port.
+    pub registrar_names: Vec<String>,
     /// Do not listen for announcements.
     pub no_announcements: bool,
     /// The announcement group, if not IANA's and RSPLIB's.
@@ -291,7 +299,7 @@ impl Context {
             }
         };
         let carrier = match protocol {
-            0 if std::env::var("ASAP_TRANSPORT").is_ok_and(|name| name == "sctp") => Carrier::Sctp,
+            0 if self.settings().transport == Some(Carried::Sctp) => Carrier::Sctp,
             0 | libc::IPPROTO_TCP => Carrier::Tcp,
             libc::IPPROTO_UDP => Carrier::Udp,
             libc::IPPROTO_SCTP if !self.semantics().protocol_is_binding && !has_sctp() => Carrier::Tcp,
@@ -457,6 +465,24 @@ impl Context {
     fn check(&self, handle: &PoolHandle) -> Result<()> {
         let limit = self.limits().handle_bytes;
         if handle.as_bytes().len() > limit { Err(errors::handle_too_long(handle, limit)) } else { Ok(()) }
+    }
+}
+
+/// Heeds what the name of a pool says beside the handle, before a call in which it is given: its registrars are used from now
+/// on, and `sd`, if there is one, has its time-outs. Other calls wait as [`Settings::timeout`] says.
+///
+/// Errors: EINVAL (none of its registrars has an address); as [`socket()`], EBADF.
+pub fn heed(settings: &Settings, sd: Option<RawFd>) -> Result<()> {
+    if let Some(registrars) = &settings.registrars {
+        default_context()?.use_registrars(registrars)?;
+    }
+    match sd {
+        Some(sd) if *settings != Settings::default() => {
+            let mut options = socket_options(sd)?;
+            options.apply_name(settings);
+            set_socket_options(sd, &options)
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -821,4 +847,43 @@ pub fn set_failover_callback(sd: RawFd, callback: Option<FailoverCallback>) -> R
         inner.callback = callback;
         Ok(())
     })
+}
+
+/// Opens a stream to a pool: a plain descriptor, one end of a pair of sockets, for read(2), write(2) and whatever else takes one. The
+/// library is started if it does not run. With `nonblocking` the call does not wait for an element: the descriptor is writable
+/// when one is reached, and fails with ECONNRESET when none is.
+///
+/// Errors: as [`connect`]; EMFILE, EAGAIN (no thread), EINVAL (a registrar's name).
+pub fn open(name: &Name, nonblocking: bool) -> Result<RawFd> {
+    attendant::open_new(name, nonblocking)
+}
+
+/// The same under the number of a socket of the program's, which is closed; non-blocking if that is, with its time-outs.
+///
+/// Errors: as [`open`], EBADF.
+pub fn open_at(name: &Name, number: RawFd) -> Result<()> {
+    attendant::open_at(name, number)
+}
+
+/// The address of the element that a stream is at; none: the descriptor is no stream of this process.
+///
+/// Errors: ENOTCONN (no element now).
+pub fn stream_peer(fd: RawFd) -> Option<Result<SocketAddr>> {
+    attendant::peer(fd)
+}
+
+/// Registers a descriptor of the program's at which it serves: listening (TCP, one-to-one SCTP) or bound (UDP). It stays the
+/// program's; when that closes it, its element leaves the pool. Called again it changes policy values and renewal. The library
+/// is started if it does not run.
+///
+/// Errors: EBADF, ENOTSOCK, EPROTONOSUPPORT, EISCONN, EINVAL (not bound or listening; served otherwise; a registrar's name), and as [`register`].
+pub fn serve(fd: RawFd, name: &Name, serving: Serving, wait: Wait) -> Result<PeId> {
+    serve::serve(fd, name, serving, wait)
+}
+
+/// Takes it out of its pool; the descriptor stays open. When this returns nobody asks about its health any more.
+///
+/// Errors: EINVAL (not served), EDEADLK (called by who is asked), and as [`deregister`].
+pub fn unserve(fd: RawFd) -> Result<()> {
+    serve::unserve(fd)
 }

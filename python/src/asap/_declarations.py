@@ -105,6 +105,7 @@ RSP_POOL_ADDED = 1
 RSP_POOL_UPDATED = 2
 RSP_POOL_REMOVED = 3
 RSP_POOL_UPTODATE = 4
+ASAP_DONTWAIT = 1
 ASAP_REGISTRAR_ASAP = 1
 ASAP_REGISTRAR_ENRP = 2
 ASAP_REGISTRAR_PROXY = 1
@@ -306,6 +307,25 @@ TagItem._fields_ = [
 ]
 
 
+asap_health_callback = CFUNCTYPE(c_int, c_int, POINTER(rsp_loadinfo), c_void_p)
+
+
+class asap_serve_config(Structure):
+    pass
+
+
+asap_serve_config._fields_ = [
+    ("asc_size", c_size_t),
+    ("asc_load", POINTER(rsp_loadinfo)),
+    ("asc_health", asap_health_callback),
+    ("asc_user", c_void_p),
+    ("asc_health_interval", c_uint),
+    ("asc_health_timeout", c_uint),
+    ("asc_interval", c_uint),
+    ("asc_pe_id", c_uint32),
+]
+
+
 class asap_registrar_config(Structure):
     pass
 
@@ -389,6 +409,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rsp_pe_registration_tags": (c_uint, [c_char_p, c_size_t, POINTER(rsp_addrinfo), POINTER(rsp_loadinfo), c_uint, c_int, POINTER(TagItem)]),
     "rsp_pe_deregistration_tags": (c_uint, [c_char_p, c_size_t, c_uint32, c_int, POINTER(TagItem)]),
     "rsp_pe_failure_tags": (c_uint, [c_char_p, c_size_t, c_uint32, POINTER(TagItem)]),
+    "asap_open": (c_int, [c_char_p, c_int]),
+    "asap_getpeername": (c_int, [c_int, c_void_p, POINTER(c_uint32)]),
+    "asap_serve": (c_int, [c_int, c_char_p, POINTER(asap_serve_config), c_int]),
+    "asap_unserve": (c_int, [c_int]),
     "asap_registrar_start": (c_void_p, [POINTER(asap_registrar_config)]),
     "asap_registrar_address": (c_int, [c_void_p, c_int, c_char_p, c_size_t]),
     "asap_registrar_stop": (None, [c_void_p]),

@@ -2,7 +2,7 @@
 
 use crate::check::Check;
 use crate::{Registrars, endpoint};
-use asap::policy::{Policy, PolicyType};
+use asap::policy::Policy;
 use asap::socket::{self, Wait};
 use asap::types::{PeId, PoolElement, PoolHandle, RegistrationLife, TransportAddress, TransportUse};
 use clap::Args;
@@ -26,7 +26,7 @@ pub struct Register {
     udp: Option<SocketAddr>,
     /// Policy with its values: RoundRobin, Random, WeightedRoundRobin:WEIGHT, WeightedRandom:WEIGHT, Priority:PRIORITY,
     /// LeastUsed:LOAD and others (docs/policies.md).
-    #[arg(long, default_value = "RoundRobin", value_parser = policy)]
+    #[arg(long, default_value = "RoundRobin")]
     policy: Policy,
     /// The element's identifier [default: random].
     #[arg(long, value_parser = identifier)]
@@ -53,23 +53,6 @@ pub struct Register {
     drain: Duration,
     #[command(flatten)]
     registrars: Registrars,
-}
-
-fn policy(text: &str) -> Result<Policy, String> {
-    let mut parts = text.split(':');
-    let name = parts.next().unwrap_or_default();
-    let policy_type = PolicyType::from_name(name).ok_or_else(|| {
-        format!("no policy is called {name}; there are RoundRobin, Random, WeightedRandom:3 and others (docs/policies.md)")
-    })?;
-    let values: Vec<u32> =
-        parts.map(|v| v.parse().map_err(|_| format!("{v} is no policy value"))).collect::<Result<_, _>>()?;
-    // A weight left out would be 0: no service.
-    if values.len() != policy_type.words() {
-        let example = [name].into_iter().chain(std::iter::repeat_n("1", policy_type.words()));
-        let example: Vec<&str> = example.collect();
-        return Err(format!("{name} takes {} values, e.g. {}", policy_type.words(), example.join(":")));
-    }
-    Ok(Policy::new(policy_type, &values))
 }
 
 fn identifier(text: &str) -> Result<u32, String> {

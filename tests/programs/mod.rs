@@ -1,0 +1,215 @@
+//! C programs for tests: compiled by gcc and clang, with and without sanitizers, and run against a registrar of their own.
+
+// Each test uses some of it.
+#![allow(dead_code)]
+
+use crate::library::{self, root};
+use crate::tools::{have, left_out};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+/// Longer than anything takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a program is compiled.
+#[derive(Clone, Copy)]
+pub struct Flavour {
+    compiler: &'static str,
+    package: &'static str,
+    sanitized: bool,
+}
+
+impl Flavour {
+    /// Sanitizers have no room in a guest's address space.
+    pub fn is_here(&self) -> bool {
+        have(self.compiler, self.package) && !(self.sanitized && left_out("sanitizers"))
+    }
+}
+
+pub const GCC: Flavour = Flavour { compiler: "gcc", package: "gcc", sanitized: false };
+pub const CLANG: Flavour = Flavour { compiler: "clang", package: "clang", sanitized: false };
+pub const FLAVOURS: [Flavour; 4] = [
+    GCC,
+    CLANG,
+    Flavour { sanitized: true, ..GCC },
+    Flavour { package: "clang libclang-rt-14-dev", sanitized: true, ..CLANG },
+];
+
+/// The programs of one flavour, compiled when first asked for: in a directory of their own, or below ASAP_TEST_PROGRAMS, where
+/// they stay for runs in the lab.
+pub struct Programs {
+    flavour: Flavour,
+    pub library: PathBuf,
+    directory: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Programs {
+    pub fn new(flavour: Flavour) -> Programs {
+        let library = library::build(&["asap-registrar"]);
+        if let Some(kept) = std::env::var_os("ASAP_TEST_PROGRAMS") {
+            let sanitized = if flavour.sanitized { "-sanitized" } else { "" };
+            let directory = Path::new(&kept).join(format!("{}{sanitized}", flavour.compiler));
+            std::fs::create_dir_all(&directory).expect("a directory for the programs");
+            return Programs { flavour, library, directory, _temporary: None };
+        }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        Programs { flavour, library, directory: temporary.path().to_owned(), _temporary: Some(temporary) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        if path.exists() {
+            return path;
+        }
+        let example = root().join("c-examples").join(name).with_extension("c");
+        // The examples are C99; the programs of the tests may use what came later.
+        let (source, standard) = if example.exists() {
+            (example, "-std=c99")
+        } else {
+            (root().join("tests/c").join(name).with_extension("c"), "-std=c11")
+        };
+        let mut command = Command::new(self.flavour.compiler);
+        command.args([standard, "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]);
+        command.arg(root().join("include"));
+        if self.flavour.sanitized {
+            command.args([
+                "-fsanitize=address,undefined",
+                "-fno-sanitize-recover=all",
+                "-fno-omit-frame-pointer",
+            ]);
+        }
+        command.arg(&source).arg("-o").arg(&path).arg("-L").arg(&self.library);
+        command.arg(format!("-Wl,-rpath,{}", self.library.display())).args(["-lasap", "-lpthread"]);
+        let output = command.output().unwrap_or_else(|error| {
+            panic!(
+                "{} cannot be run ({error}): apt-get install {}",
+                self.flavour.compiler, self.flavour.package
+            )
+        });
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {}:\n{complaint}", self.flavour.compiler, source.display());
+        path
+    }
+}
+
+/// A running program; killed when dropped.
+pub struct Program {
+    name: String,
+    pub child: Child,
+    lines: Receiver<String>,
+    pub said: Vec<String>,
+}
+
+impl Program {
+    pub fn start(path: &Path, arguments: &[&str], registrar: &str) -> Program {
+        let mut command = Command::new(path);
+        command.args(arguments).env("ASAP_REGISTRARS", registrar);
+        Program::run(path.display().to_string(), command)
+    }
+
+    pub fn run(name: String, mut command: Command) -> Program {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be run: {error}"));
+        let output = child.stdout.take().expect("piped");
+        let (said, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Program { name, child, lines, said: Vec::new() }
+    }
+
+    /// The next line, none when the program has ended.
+    pub fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                self.said.push(line.clone());
+                Some(line)
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("{} says nothing more after {:?}", self.name, self.said)
+            }
+        }
+    }
+
+    /// The rest of the next line that begins so.
+    pub fn expect(&mut self, beginning: &str) -> String {
+        loop {
+            match self.line() {
+                Some(line) => {
+                    if let Some(rest) = line.strip_prefix(beginning) {
+                        return rest.to_string();
+                    }
+                }
+                None => panic!("{} ended without \"{beginning}\": {:?}", self.name, self.said),
+            }
+        }
+    }
+
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("piped");
+        writeln!(input, "{line}")
+            .and_then(|()| input.flush())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is dead");
+    }
+
+    /// Ends it as an administrator does.
+    pub fn terminate(mut self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+        assert!(self.ended().success(), "{}: {:?}", self.name, self.said);
+    }
+
+    pub fn ended(&mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        while self.line().is_some() {}
+        self.child.wait().expect("it has ended")
+    }
+
+    pub fn ends_well(&mut self) {
+        let status = self.ended();
+        assert!(status.success(), "{}: {status}, {:?}", self.name, self.said);
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A registrar of its own for each test, and its address.
+pub fn registrar() -> (Program, String) {
+    let path = library::build(&["asap-registrar"]).join("asap-registrar");
+    let arguments = ["--asap", "127.0.0.1:0", "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"];
+    let mut registrar = Program::start(&path, &arguments, "");
+    let transport = std::env::var("ASAP_TRANSPORT").unwrap_or("tcp".to_string());
+    let address = registrar.expect(&format!("asap {transport} "));
+    registrar.expect("ready");
+    (registrar, address)
+}
+
+/// The first word of what a server says about itself: its identifier.
+pub fn identifier(server: &mut Program) -> String {
+    server.expect("element ").split_whitespace().next().expect("an identifier").to_string()
+}
+
+/// A server and its identifier.
+pub fn server(path: &Path, arguments: &[&str], registrar: &str) -> (String, Program) {
+    let mut server = Program::start(path, arguments, registrar);
+    (identifier(&mut server), server)
+}

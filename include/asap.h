@@ -356,11 +356,14 @@ struct rsp_info {
     unsigned int ri_registrar_response_timeout;
     /** How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3. */
     unsigned int ri_registrar_request_max_trials;
-    /** Component status protocol: identifier. Not used yet. */
+    /**
+     * Component status protocol: who reports, 0x02 in the highest byte and a pool element's identifier in
+     * the lowest four. 0: each registered element does, and sessions with pools do as one user.
+     */
     uint64_t ri_csp_identifier;
-    /** Component status protocol: where reports go. Not used yet. */
+    /** Component status protocol (RSPLIB's): where reports go, cspmonitor or `asapctl monitor`; NULL: nowhere. */
     struct sockaddr *ri_csp_server;
-    /** Component status protocol: milliseconds between reports. Not used yet. */
+    /** Component status protocol: milliseconds between reports; 0: none are sent. */
     unsigned int ri_csp_interval;
 };
 
@@ -647,7 +650,9 @@ extern "C" {
 const char *asap_last_error(void);
 
 /**
- * Clears `info`: everything at its default.
+ * Clears `info`: everything at its default, but ri_csp_server and ri_csp_interval as the environment has them:
+ * CSP_SERVER (HOST[:PORT]) and CSP_INTERVAL (milliseconds, at least 250). One of the variables is enough: port 2960
+ * of this host, every second. A name in CSP_SERVER is looked up by this call.
  *
  * `info`: 96 bytes to be written; NULL is ignored.
  *
@@ -672,6 +677,9 @@ void rsp_freeinfo(struct rsp_info *info);
  *   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
  *                                                   IPv6 addresses with port in brackets)
  *   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
+ *   -cspserver=ADDRESS[:PORT]                       report status there (port 2960 unless given), as often as
+ *   -cspinterval=MILLISECONDS                       says; 0: not at all
+ *   -cspidentifier=NUMBER                           as this pool element, whatever is registered (0x...: hexadecimal)
  *
  * Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
  * program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with
@@ -688,7 +696,7 @@ int rsp_initarg(struct rsp_info *info,
  * function that takes a descriptor or a pool handle.
  *
  * `info`: set-up, read during the call only and not kept; its version fields are written. NULL: all
- * defaults.
+ * defaults, as after `rsp_initinfo`.
  *
  * Returns 0; also when the library is running already: then nothing changes. -1 on failure.
  * Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (a value in an ASAP_ variable or in the
@@ -906,8 +914,8 @@ int rsp_has_cookie(int sd);
 int rsp_forcefailover(int sd, unsigned int flags, unsigned int staleCacheValue);
 
 /**
- * Says what a session is doing, for the reports of the component status protocol. Reports are not sent
- * yet: the text is kept, and nobody is told.
+ * Says what a session is doing, for the reports of the component status protocol (see ri_csp_server): the
+ * monitor shows it from the next report on, instead of a count of sessions.
  *
  * `sd`: a socket with sessions. `sessionID`: which; 0: the one it is connected by. `statusText`: a C string,
  * of which the first 127 bytes count.
@@ -1685,6 +1693,8 @@ int asap_unserve(int fd);
  * Errors: EADDRINUSE, EADDRNOTAVAIL, EACCES (a port or the administration socket), EINVAL (a value in `config`:
  * the sentence says which), ENOENT (the administration socket's directory), EMFILE, ENFILE, ENOMEM, ENOBUFS,
  * EAGAIN (no thread). DNS names in arc_peers are looked up by this call, once.
+ *
+ * With CSP_SERVER or CSP_INTERVAL in the environment it reports how it is, as `rsp_initinfo` says.
  *
  * Threads: any. Fork: the registrar stays with the parent; a child closes its copies of the descriptors, and
  * may start one of its own. RFC 5353 3.2. Since 0.1.

@@ -5,7 +5,7 @@
 //!
 //! * the vocabulary: [`types`], [`codec`], [`timer`], [`config`], [`machine`], [`name`];
 //! * the protocol, without I/O, clocks, threads or unsafe code: [`policy`], [`wire`], [`handlespace`],
-//!   [`endpoint`] (ASAP of elements and users), [`session`] (user to element), [`registrar`];
+//!   [`endpoint`] (ASAP of elements and users), [`session`] (user to element), [`registrar`], [`csp`] (reports to a monitor);
 //! * the world: [`runtime`] (sockets, clock, threads), [`socket`] (what a descriptor means), [`hosting`] (a registrar
 //!   with everything it needs), `capi` (the C functions).
 
@@ -14,6 +14,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod csp;
 pub mod endpoint;
 pub mod handlespace;
 pub mod hosting;

@@ -236,6 +236,13 @@ pub enum Effect {
         /// The datagram.
         bytes: Vec<u8>,
     },
+    /// Send a datagram to somebody who never answers, as a monitor does not. Whether it gets there is not told.
+    Datagram {
+        /// To whom.
+        to: SocketAddr,
+        /// The datagram.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A protocol machine.

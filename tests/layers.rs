@@ -17,19 +17,23 @@ fn allowed(module: &str) -> Vec<&'static str> {
         "name" => vec!["types", "config", "policy"],
         // The setting of the dialect.
         "wire" => vec!["types", "codec", "policy", "config"],
+        "csp" => vec!["types", "codec", "machine"],
         "handlespace" => vec!["types", "policy", "codec", "machine", "timer"],
         "endpoint" => LOW.to_vec(),
         // A session is told resolutions, in the endpoint's words.
         "session" => [LOW, &["endpoint"]].concat(),
-        "registrar" => [LOW, &["handlespace"]].concat(),
+        "registrar" => [LOW, &["handlespace", "csp"]].concat(),
         "runtime" => vec!["types", "codec", "machine", "config", "timer"],
         "socket" => {
-            vec!["types", "config", "name", "policy", "machine", "timer", "endpoint", "session", "runtime"]
+            vec![
+                "types", "config", "name", "policy", "machine", "timer", "csp", "endpoint", "session",
+                "runtime",
+            ]
         }
         "hosting" => {
-            vec!["types", "config", "policy", "machine", "handlespace", "registrar", "runtime"]
+            vec!["types", "config", "policy", "machine", "csp", "handlespace", "registrar", "runtime"]
         }
-        "capi" => vec!["types", "config", "name", "policy", "session", "socket", "hosting", "runtime"],
+        "capi" => vec!["types", "config", "name", "policy", "csp", "session", "socket", "hosting", "runtime"],
         other => panic!("src/{other} is not in the table: say here what it may import"),
     }
 }
@@ -101,6 +105,7 @@ fn machines_have_no_clock_no_io_and_no_unsafe_code() {
         "timer",
         "policy",
         "wire",
+        "csp",
         "handlespace",
         "machine",
         "config",

@@ -3,18 +3,23 @@
 use super::address;
 use super::error::{guard, guard_or, guard_void};
 use super::layout::*;
-use crate::socket::{self, Options, Result};
+use crate::csp::{CSP_PORT, ComponentId, Monitor};
+use crate::socket::{self, Options, Reporting, Result};
+use crate::types::PeId;
 use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
-use std::os::raw::{c_char, c_int, c_void};
+use std::net::SocketAddr;
+use std::os::raw::{c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::time::Duration;
 
 /// The default ASAP port, for registrars given without one.
 const ASAP_PORT: u16 = 3863;
 
-/// Clears `info`: everything at its default.
+/// Clears `info`: everything at its default, but ri_csp_server and ri_csp_interval as the environment has them:
+/// CSP_SERVER (HOST[:PORT]) and CSP_INTERVAL (milliseconds, at least 250). One of the variables is enough: port 2960
+/// of this host, every second. A name in CSP_SERVER is looked up by this call.
 ///
 /// `info`: 96 bytes to be written; NULL is ignored.
 ///
@@ -25,6 +30,14 @@ pub unsafe extern "C" fn rsp_initinfo(info: *mut rsp_info) {
         if !info.is_null() {
             // SAFETY: the caller gives room for one; all zeros is a value of it.
             unsafe { ptr::write_bytes(info, 0, 1) };
+            if let Some(monitor) = socket::monitor_of_environment() {
+                let (server, interval) = (kept(monitor.address), monitor.interval.as_millis());
+                // SAFETY: as above.
+                unsafe {
+                    (*info).ri_csp_server = server;
+                    (*info).ri_csp_interval = c_uint::try_from(interval).unwrap_or(c_uint::MAX);
+                }
+            }
         }
     });
 }
@@ -61,6 +74,9 @@ pub unsafe extern "C" fn rsp_freeinfo(info: *mut rsp_info) {
 ///   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
 ///                                                   IPv6 addresses with port in brackets)
 ///   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
+///   -cspserver=ADDRESS[:PORT]                       report status there (port 2960 unless given), as often as
+///   -cspinterval=MILLISECONDS                       says; 0: not at all
+///   -cspidentifier=NUMBER                           as this pool element, whatever is registered (0x...: hexadecimal)
 ///
 /// Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
 /// program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with
@@ -94,6 +110,35 @@ pub unsafe extern "C" fn rsp_initarg(info: *mut rsp_info, arg: *const c_char) ->
                     (*info).ri_disable_autoconfig = disable;
                     (*info).ri_registrar_announce = group;
                 }
+                return Ok(1);
+            }
+            if let Some(value) = arg.strip_prefix("-cspserver=") {
+                let Some(server) = address::parse(value, CSP_PORT) else {
+                    let what = format!("{arg}: no ADDRESS[:PORT] (numbers; IPv6 in brackets)");
+                    return super::error(libc::EINVAL, what);
+                };
+                // SAFETY: as above.
+                unsafe { (*info).ri_csp_server = kept(server) };
+                return Ok(1);
+            }
+            if let Some(value) = arg.strip_prefix("-cspinterval=") {
+                let Ok(interval) = value.parse() else {
+                    return super::error(libc::EINVAL, format!("{arg}: no number of milliseconds"));
+                };
+                // SAFETY: as above.
+                unsafe { (*info).ri_csp_interval = interval };
+                return Ok(1);
+            }
+            if let Some(value) = arg.strip_prefix("-cspidentifier=") {
+                let number = match value.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16),
+                    None => value.parse(),
+                };
+                let Ok(number) = number else {
+                    return super::error(libc::EINVAL, format!("{arg}: no identifier of 32 bits"));
+                };
+                // SAFETY: as above.
+                unsafe { (*info).ri_csp_identifier = ComponentId::element(PeId(number)).number() };
                 return Ok(1);
             }
             Ok(0)
@@ -136,31 +181,32 @@ fn add_registrar(info: &mut rsp_info, list: &str) -> Result<()> {
     Ok(())
 }
 
-/// A place for the address of an announcement group. `rsp_freeinfo` cannot free it (the program may
-/// have set its own), so each different address is kept once, for good.
 fn announce_group(text: &str) -> Result<*mut libc::sockaddr> {
+    match address::parse(text, ASAP_PORT) {
+        Some(group) if group.ip().is_multicast() => Ok(kept(group)),
+        _ => super::error(
+            libc::EINVAL,
+            format!("-asapannounce={text}: neither auto, off nor a multicast ADDRESS:PORT"),
+        ),
+    }
+}
+
+/// A place for an address in `rsp_info`. `rsp_freeinfo` cannot free it (the program may have set its own), so each different
+/// address is kept once, for good.
+fn kept(address: SocketAddr) -> *mut libc::sockaddr {
     /// Never touched again by us once it is given out.
     struct Kept(Box<libc::sockaddr_storage>);
-    static KEPT: Mutex<Vec<(std::net::SocketAddr, Kept)>> = Mutex::new(Vec::new());
+    static KEPT: Mutex<Vec<(SocketAddr, Kept)>> = Mutex::new(Vec::new());
 
-    let group = match address::parse(text, ASAP_PORT) {
-        Some(group) if group.ip().is_multicast() => group,
-        _ => {
-            return super::error(
-                libc::EINVAL,
-                format!("-asapannounce={text}: neither auto, off nor a multicast ADDRESS:PORT"),
-            );
-        }
-    };
     let mut kept = KEPT.lock();
-    let place = match kept.iter().position(|(address, _)| *address == group) {
+    let place = match kept.iter().position(|(present, _)| *present == address) {
         Some(place) => place,
         None => {
-            kept.push((group, Kept(Box::new(address::storage(group)))));
+            kept.push((address, Kept(Box::new(address::storage(address)))));
             kept.len() - 1
         }
     };
-    Ok((&raw mut *kept[place].1.0).cast())
+    (&raw mut *kept[place].1.0).cast()
 }
 
 /// What `info` says, in our terms.
@@ -184,6 +230,16 @@ unsafe fn options(info: &rsp_info) -> Result<Options> {
         // SAFETY: a socket address, by the caller's promise.
         Some(unsafe { address::read(info.ri_registrar_announce)? }.0)
     };
+    let reporting = if info.ri_csp_server.is_null() || info.ri_csp_interval == 0 {
+        Reporting::Off
+    } else {
+        // SAFETY: as above.
+        let address = unsafe { address::read(info.ri_csp_server)? }.0;
+        let monitor = Monitor { address, interval: Duration::from_millis(info.ri_csp_interval.into()) };
+        let identifier =
+            (info.ri_csp_identifier != 0).then(|| ComponentId::from_number(info.ri_csp_identifier));
+        Reporting::To { monitor, identifier }
+    };
     let time = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
     Ok(Options {
         registrars,
@@ -195,6 +251,7 @@ unsafe fn options(info: &rsp_info) -> Result<Options> {
         call_timeout: time(info.ri_registrar_request_timeout),
         request_max_trials: (info.ri_registrar_request_max_trials > 0)
             .then_some(info.ri_registrar_request_max_trials),
+        reporting,
         ..Options::default()
     })
 }
@@ -203,7 +260,7 @@ unsafe fn options(info: &rsp_info) -> Result<Options> {
 /// function that takes a descriptor or a pool handle.
 ///
 /// `info`: set-up, read during the call only and not kept; its version fields are written. NULL: all
-/// defaults.
+/// defaults, as after `rsp_initinfo`.
 ///
 /// Returns 0; also when the library is running already: then nothing changes. -1 on failure.
 /// Errors: EAFNOSUPPORT (an address in `info`), EFAULT, EINVAL (a value in an ASAP_ variable or in the

@@ -55,11 +55,12 @@ pub struct rsp_info {
     pub ri_registrar_response_timeout: c_uint,
     /// How often a request is sent in all (MAX-REQUEST-RETRANSMIT plus one); default 3.
     pub ri_registrar_request_max_trials: c_uint,
-    /// Component status protocol: identifier. Not used yet.
+    /// Component status protocol: who reports, 0x02 in the highest byte and a pool element's identifier in
+    /// the lowest four. 0: each registered element does, and sessions with pools do as one user.
     pub ri_csp_identifier: u64,
-    /// Component status protocol: where reports go. Not used yet.
+    /// Component status protocol (RSPLIB's): where reports go, cspmonitor or `asapctl monitor`; NULL: nowhere.
     pub ri_csp_server: *mut libc::sockaddr,
-    /// Component status protocol: milliseconds between reports. Not used yet.
+    /// Component status protocol: milliseconds between reports; 0: none are sent.
     pub ri_csp_interval: c_uint,
 }
 

@@ -4,7 +4,7 @@ use super::error::{guard, guard_or, guard_void};
 use crate::config::Profile;
 use crate::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Listener, Running, Settings};
 use crate::runtime::names::look_up;
-use crate::socket::{Error, Result};
+use crate::socket::{Error, Result, monitor_of_environment};
 use crate::types::ServerId;
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -77,6 +77,8 @@ pub struct asap_registrar {
 /// Errors: EADDRINUSE, EADDRNOTAVAIL, EACCES (a port or the administration socket), EINVAL (a value in `config`:
 /// the sentence says which), ENOENT (the administration socket's directory), EMFILE, ENFILE, ENOMEM, ENOBUFS,
 /// EAGAIN (no thread). DNS names in arc_peers are looked up by this call, once.
+///
+/// With CSP_SERVER or CSP_INTERVAL in the environment it reports how it is, as `rsp_initinfo` says.
 ///
 /// Threads: any. Fork: the registrar stays with the parent; a child closes its copies of the descriptors, and
 /// may start one of its own. RFC 5353 3.2. Since 0.1.
@@ -170,7 +172,7 @@ pub unsafe extern "C" fn asap_registrar_stop(registrar: *mut asap_registrar) {
 /// `config` is NULL or readable for the size it says.
 unsafe fn settings(config: *const asap_registrar_config) -> Result<Settings> {
     if config.is_null() {
-        return Ok(Settings::default());
+        return Ok(Settings { monitor: monitor_of_environment(), ..Settings::default() });
     }
     // SAFETY: the caller's promise, for this and what follows: a structure with NUL-terminated strings or NULL.
     let config = unsafe { read_config(config)? };
@@ -211,6 +213,7 @@ unsafe fn settings(config: *const asap_registrar_config) -> Result<Settings> {
                     Admin::At(PathBuf::from(OsStr::from_bytes(CStr::from_ptr(config.arc_admin).to_bytes())))
                 }
             },
+            monitor: monitor_of_environment(),
         })
     }
 }

@@ -283,8 +283,8 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
     })
 }
 
-/// Says what a session is doing, for the reports of the component status protocol. Reports are not sent
-/// yet: the text is kept, and nobody is told.
+/// Says what a session is doing, for the reports of the component status protocol (see ri_csp_server): the
+/// monitor shows it from the next report on, instead of a count of sessions.
 ///
 /// `sd`: a socket with sessions. `sessionID`: which; 0: the one it is connected by. `statusText`: a C string,
 /// of which the first 127 bytes count.

@@ -92,6 +92,10 @@ impl Hunt {
         Hunt { known: Vec::new(), state: State::Idle, t5, next_number: 0, next_link: 0, attempts_made: 0 }
     }
 
+    pub(super) fn is_on(&self) -> bool {
+        matches!(self.state, State::Hunting(_))
+    }
+
     pub(super) fn set_registrars(&mut self, ctx: &mut Context, registrars: Vec<Destination>) {
         self.known.retain(|r| r.announced || registrars.contains(&r.to));
         for (rank, to) in (0..).zip(registrars) {

@@ -375,6 +375,11 @@ impl Endpoint {
         self.ctx.home.as_ref().map(|home| &home.home)
     }
 
+    /// Whether a registrar is being looked for.
+    pub fn is_hunting(&self) -> bool {
+        self.hunt.is_on()
+    }
+
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
         &self.ctx.counters

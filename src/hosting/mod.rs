@@ -8,6 +8,7 @@ mod journal;
 mod words;
 
 use crate::config::{DialectSetting, Limits, PathLimits, Profile, RegistrarConfig};
+use crate::csp;
 use crate::machine::{Destination, LinkKind, Protocol};
 use crate::registrar::{Registrar, Setup};
 use crate::runtime::admin::AdminSocket;
@@ -15,6 +16,7 @@ use crate::runtime::driver::{self, Driver, DriverConfig, Remote, Thread};
 use crate::runtime::interfaces::local_addresses;
 use crate::runtime::listener::has_sctp;
 use crate::runtime::multicast::{Group, Multicast};
+use crate::runtime::names::host_name;
 use crate::runtime::poller::{PollPoller, Poller};
 use crate::runtime::{entropy, now};
 use crate::types::{Addresses, ServerId, TransportAddress, TransportUse};
@@ -54,6 +56,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where it can be looked at.
     pub admin: Admin,
+    /// Who is told how it is, by the component status protocol.
+    pub monitor: Option<csp::Monitor>,
 }
 
 impl Default for Settings {
@@ -69,6 +73,7 @@ impl Default for Settings {
             proxy_registration: false,
             limits: Limits::default(),
             admin: Admin::Off,
+            monitor: None,
         }
     }
 }
@@ -177,7 +182,7 @@ impl Host {
             .collect();
         let limits = Limits { path: PathLimits::new(settings.profile), ..settings.limits };
         let driver_config = DriverConfig { listeners: wanted.clone(), multicast, limits: limits.clone() };
-        let (peers, seed) = (settings.peers, entropy()?);
+        let (peers, monitor, seed) = (settings.peers, settings.monitor, entropy()?);
         let mut listeners = Vec::new();
         let driver = Driver::open(poller, driver_config, |bound| {
             let found = wanted.iter().zip(bound);
@@ -193,7 +198,11 @@ impl Host {
                 announce: announcing,
                 peers: destinations(&listeners, &peers),
             };
-            Registrar::new(config, limits, seed, setup)
+            let mut registrar = Registrar::new(config, limits, seed, setup);
+            if let Some(monitor) = monitor {
+                registrar.report_to(monitor, location(&listeners));
+            }
+            registrar
         })?;
         let journal = Journal::default();
         let about = About {
@@ -353,6 +362,21 @@ fn reachable(listener: SocketAddr) -> Vec<IpAddr> {
             .filter(|own| !own.is_loopback() && (any.is_ipv6() || own.is_ipv4()))
             .collect(),
     }
+}
+
+/// Where this registrar is, for people.
+fn location(listeners: &[Listener]) -> String {
+    let mut places: Vec<String> = Vec::new();
+    for listener in listeners.iter().filter(|listener| listener.serves_endpoints()) {
+        let port = listener.address.port();
+        let here = reachable(listener.address).into_iter().map(|ip| SocketAddr::new(ip, port).to_string());
+        here.for_each(|place| {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        });
+    }
+    csp::location(&host_name(), places)
 }
 
 /// Where others find this registrar for a protocol. SCTP first, one transport a port, with all its addresses: that

@@ -86,6 +86,8 @@ pub(super) struct UpLink {
     pub(super) port: Option<u16>,
     /// How the other end speaks.
     pub(super) dialect: Dialect,
+    /// When it came up.
+    pub(super) since: Time,
     /// Who is at the other end, once it has said so.
     pub(super) peer: Option<ServerId>,
     /// Its incarnation, if it is one of ours.
@@ -378,8 +380,9 @@ impl Registrar {
         if matches!(peer_link.state, LinkState::Up(_)) {
             return;
         }
-        let (peer, incarnation) = (None, 0);
-        peer_link.state = LinkState::Up(UpLink { own, addresses, kind, port, dialect, peer, incarnation });
+        let (since, peer, incarnation) = (now, None, 0);
+        let up = UpLink { own, addresses, kind, port, dialect, since, peer, incarnation };
+        peer_link.state = LinkState::Up(up);
         if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
             target.pause = self.links.first_pause;
             target.told = false;

@@ -14,7 +14,8 @@
 //! * `doubt`: a registrar that has reason to think that it is itself in trouble;
 //! * `updates`: changes of elements told among registrars, and which of two claims holds (RFC 5353 3.3);
 //! * `contests`: who takes over a registrar that is silent (RFC 5353 3.5.1);
-//! * `takeover`: what becomes of its elements (3.5.2).
+//! * `takeover`: what becomes of its elements (3.5.2);
+//! * `status`: what a monitor is told of all this.
 //!
 //! This file holds what they share: the links' inputs in, effects and events out, and the one way in which an element
 //! is taken out.
@@ -30,6 +31,7 @@ mod peers;
 mod registration;
 mod resolution;
 mod startup;
+mod status;
 mod table;
 mod takeover;
 mod updates;
@@ -57,6 +59,7 @@ use liveness::Liveness;
 use peers::Peers;
 use resolution::Subscriptions;
 use startup::Startup;
+use status::Telling;
 use std::collections::VecDeque;
 use std::time::Duration;
 use table::Tables;
@@ -294,6 +297,8 @@ pub struct Registrar {
     out: Outbox,
     /// The number of the next link to be opened.
     next_link: u64,
+    /// The monitor, if somebody wants to be told.
+    telling: Option<Telling>,
     /// Set by [`Registrar::shutdown`].
     closed: bool,
 }
@@ -339,6 +344,7 @@ impl Registrar {
             rng: Rng::new(seed),
             out: Outbox::default(),
             next_link: 0,
+            telling: None,
             closed: false,
             config,
             limits,
@@ -376,7 +382,10 @@ impl Registrar {
     }
     /// Closes every link in order, so that endpoints go elsewhere at once. The registrar does nothing from then
     /// on but turn away who comes; its handlespace stays to be looked at.
-    pub fn shutdown(&mut self, _now: Time) {
+    pub fn shutdown(&mut self, now: Time) {
+        if !self.closed {
+            self.report_end(now, self.id);
+        }
         self.closed = true;
         for link in self.clients.drain().into_iter().chain(self.links.drain()) {
             self.out.close(link, false);
@@ -585,6 +594,7 @@ impl Registrar {
                 Wake::ConnectPeer(target) => self.connect_peer(now, target),
                 Wake::Peer(server) => self.on_peer_timeout(now, server),
                 Wake::Contest(target) => self.on_contest_timeout(now, target),
+                Wake::Report => self.on_report_due(now),
             }
         }
         self.on_liveness_timeout(now);
@@ -699,6 +709,8 @@ enum Wake {
     Peer(ServerId),
     /// A takeover of this registrar is under way.
     Contest(ServerId),
+    /// A monitor is to be told.
+    Report,
 }
 
 /// What is to be done and told, until it is asked for.

@@ -746,6 +746,7 @@ impl Registrar {
         self.contests.rename(to);
         self.out.counters.collisions += 1;
         self.out.events.push_back(Event::Renamed { from, to });
+        self.report_end(now, from);
         let (owned, _) = self.handlespace.page(None, Some(from), View::Full, usize::MAX, |_, _, _| 0);
         let owned: Vec<ElementKey> =
             owned.into_iter().map(|(handle, entry)| (handle.clone(), entry.element.id)).collect();

@@ -16,6 +16,7 @@ mod outbox;
 pub mod pair;
 pub mod poller;
 pub mod readiness;
+mod reports;
 mod sctp;
 mod tcp;
 pub mod udp;

@@ -1,4 +1,4 @@
-//! Addresses as people write them.
+//! Addresses as people write them, and this host's name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,6 +15,18 @@ pub fn look_up(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
     let found = if name.contains(':') { name.to_socket_addrs()? } else { (name, port).to_socket_addrs()? };
     Ok(found.collect())
+}
+
+/// This host's name; `(none)`, as the kernel has it, if it has none.
+pub fn host_name() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: as much room as is said; the last byte is not given away and stays 0.
+    let got = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+    match String::from_utf8_lossy(&name[..end]) {
+        name if got == 0 && !name.is_empty() => name.into_owned(),
+        _ => "(none)".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::runtime::link::{Connection, failure, plain_address};
 use crate::runtime::listener::Listener;
 use crate::runtime::multicast::Groups;
 use crate::runtime::poller::{Interest, Poller};
+use crate::runtime::reports::Reports;
 use crate::types::Time;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -42,6 +43,7 @@ pub(super) struct World {
     pub accept_paused: Option<Time>,
     crowded: bool,
     pub groups: Option<Groups>,
+    reports: Reports,
     pub links: Vec<Option<Link>>,
     vacant: Vec<usize>,
     pub by_id: HashMap<LinkId, usize>,
@@ -100,6 +102,7 @@ impl World {
             accept_paused: None,
             crowded: false,
             groups,
+            reports: Reports::default(),
             links: Vec::new(),
             vacant: Vec::new(),
             by_id: HashMap::new(),
@@ -280,6 +283,7 @@ impl World {
                     groups.announce(protocol, audience, &bytes);
                 }
             }
+            Effect::Datagram { to, bytes } => self.reports.send(to, &bytes),
         }
     }
 

@@ -323,6 +323,11 @@ impl Socket {
         }
     }
 
+    /// Looks at what it has become; none if another thread is inside of it.
+    pub(super) fn glance<T>(&self, look: impl FnOnce(&Role) -> T) -> Option<T> {
+        self.inner.try_lock_sound().map(|inner| look(&inner.role))
+    }
+
     /// Ends whatever there is, in order. The socket is out of the table already.
     pub(super) fn shut(&self) {
         let mut inner = match self.inner.lock_sound() {

@@ -6,6 +6,7 @@ use super::attendant::Attendant;
 use super::card::{self, Identity};
 use super::errors::{self, error};
 use super::fork::{self, Era, Guarded};
+use super::report::{Own, Telling};
 use super::signal::{Mail, Signal};
 use super::{Error, Options, Result, Semantics, settings};
 use crate::config::{EndpointConfig, Limits, PathLimits, Profile, SessionConfig};
@@ -21,7 +22,7 @@ use crate::runtime::multicast::{Group, Multicast};
 use crate::runtime::names::look_up;
 use crate::runtime::poller::PollPoller;
 use crate::timer::Timers;
-use crate::types::{Addresses, PeId, PoolHandle, Time, TransportAddress, TransportUse};
+use crate::types::{Addresses, Load, PeId, PoolHandle, Time, TransportAddress, TransportUse};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -130,7 +131,8 @@ impl Context {
                 multicast: multicast.clone(),
                 limits: limits.clone(),
             };
-            let background = Background::new(endpoint);
+            let mut background = Background::new(endpoint);
+            background.telling = Telling::new(options.reporting, !seed);
             match Driver::new(background, Box::new(PollPoller::default()), config) {
                 Ok(driver) => return Context::run(driver, options, profile, limits, settings, registrars),
                 Err(e) => failed = e,
@@ -174,6 +176,8 @@ impl Context {
                 attendant: Guarded::new(None),
             }),
         };
+        let shared = Arc::downgrade(&context.shared);
+        context.tell(move |background, _| background.shared = shared)?;
         if options.semantics.maps_standard_streams {
             context.map_standard_streams();
         }
@@ -214,6 +218,10 @@ impl Context {
     /// Whether both are the same.
     pub(super) fn is(&self, other: &Context) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn is_at(&self, shared: *const Shared) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.shared), shared)
     }
 
     /// Whether it belongs to the process this one was forked from: its thread is not here.
@@ -310,6 +318,7 @@ impl Shared {
             attendant.finish();
         }
         if let Some(thread) = thread {
+            self.remote.call(Box::new(|background, now| background.end_reports(now)));
             self.remote.stop();
             if let Err(e) = thread.join() {
                 log::error!("the background thread has failed: {e}");
@@ -424,6 +433,8 @@ struct Registered {
     confirmed: bool,
     /// It is not to be renewed when it has run out.
     once: bool,
+    load: Option<Load>,
+    transport: Option<TransportAddress>,
 }
 
 /// What the background thread runs: the endpoint, and what sockets wait for.
@@ -440,6 +451,11 @@ pub(super) struct Background {
     identity: Arc<Identity>,
     users: BTreeMap<SocketKey, Weak<Signal>>,
     farewell: Option<Sender<()>>,
+    /// Since when the registrar is in use.
+    home_since: Option<Time>,
+    telling: Option<Telling>,
+    /// Whose sockets are reported on.
+    shared: Weak<Shared>,
 }
 
 impl Background {
@@ -455,6 +471,27 @@ impl Background {
             identity: Arc::new(Identity::default()),
             users: BTreeMap::new(),
             farewell: None,
+            home_since: None,
+            telling: None,
+            shared: Weak::new(),
+        }
+    }
+
+    /// Tells a monitor how things are, if it is time.
+    fn report(&mut self, now: Time) {
+        let Some(telling) = &mut self.telling else { return };
+        let elements = self.registrations.values().filter_map(|registered| {
+            let (name, transport) = registered.name.as_ref().zip(registered.transport.as_ref())?;
+            Some(Own { name, load: registered.load, transport })
+        });
+        let shared = self.shared.as_ptr();
+        telling.tell(now, &self.endpoint, self.home_since, elements, |socket| socket.context.is_at(shared));
+    }
+
+    /// Tells the monitor that all has ended.
+    fn end_reports(&mut self, now: Time) {
+        if let Some(telling) = &mut self.telling {
+            telling.end(now);
         }
     }
 
@@ -582,10 +619,12 @@ impl Background {
     ) {
         let name = (offer.handle.clone(), offer.id);
         let present = self.names.get(&name).copied();
+        let (load, transport) = (offer.policy.load(), Some(offer.user_transport.clone()));
         if let Some(id) = present.filter(|_| again) {
             self.endpoint.update(now, id, offer, deadline);
             if let Some(registered) = self.registrations.get_mut(&id) {
                 registered.registering = reply;
+                (registered.load, registered.transport) = (load, transport);
             }
             return;
         }
@@ -595,8 +634,10 @@ impl Background {
             self.names.insert(name.clone(), id);
             name
         });
-        self.registrations
-            .insert(id, Registered { name: owned, registering: reply, ..Registered::default() });
+        self.registrations.insert(
+            id,
+            Registered { name: owned, registering: reply, load, transport, ..Registered::default() },
+        );
     }
 
     /// Registers an element that the program serves and renews by itself.
@@ -657,6 +698,9 @@ impl Background {
     }
 
     fn on_event(&mut self, now: Time, event: Event) {
+        if let Event::HomeChanged(home) = &event {
+            self.home_since = home.as_ref().map(|_| now);
+        }
         let speaks_for_us =
             |handle: &PoolHandle| self.identity.own.as_ref().is_some_and(|own| own.0 == *handle);
         let affected = match &event {
@@ -774,10 +818,12 @@ impl Machine for Background {
             }
         }
         self.endpoint.handle(now, input);
+        self.report(now);
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        self.endpoint.poll_effect()
+        let reports = self.telling.as_mut();
+        self.endpoint.poll_effect().or_else(|| reports.and_then(Telling::poll_effect))
     }
 
     fn poll_event(&mut self) -> Option<Event> {
@@ -785,7 +831,8 @@ impl Machine for Background {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        [self.deadlines.next(), self.endpoint.poll_timeout()].into_iter().flatten().min()
+        let reports = self.telling.as_ref().and_then(Telling::poll_timeout);
+        [self.deadlines.next(), self.endpoint.poll_timeout(), reports].into_iter().flatten().min()
     }
 }
 

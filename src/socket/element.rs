@@ -191,6 +191,11 @@ impl Element {
         Some(&mut service.line)
     }
 
+    /// The sessions it has on this descriptor.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Line<Session>> {
+        self.sessions.values().map(|service| &service.line)
+    }
+
     /// The application ends the session: it needs not be told that the other side did.
     pub(super) fn ended_here(&mut self, session: u32) {
         if let Some(service) = self.sessions.get_mut(&session) {
@@ -376,6 +381,11 @@ fn give(session: &mut Session, now: Time, card: Option<&card::Card>) {
 }
 
 impl Accepted {
+    /// The element it belongs to, if that is registered.
+    pub(super) fn own(&self) -> Option<&Name> {
+        self.own.as_ref()
+    }
+
     /// The pool has changed.
     pub(super) fn recommend(&mut self, pool: Option<Arc<Resolution>>, now: Time, signal: &Signal) {
         let before = card::of_element(self.own.as_ref(), self.pool.as_deref());

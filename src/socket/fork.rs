@@ -115,6 +115,12 @@ impl<T> Guarded<T> {
         let pass = Pass::new();
         Some(Held { guard: self.0.lock().ok()?, _pass: pass })
     }
+
+    /// The same, and none if another thread holds the lock.
+    pub(super) fn try_lock_sound(&self) -> Option<Held<'_, T>> {
+        let pass = Pass::new();
+        Some(Held { guard: self.0.try_lock().ok()?, _pass: pass })
+    }
 }
 
 impl<T> Deref for Held<'_, T> {

@@ -3,7 +3,7 @@
 
 use super::signal::Signal;
 use crate::config::{Limits, PathLimits};
-use crate::machine::{Destination, Effect, Input, LinkFailure, LinkId, Machine, Protocol};
+use crate::machine::{Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol};
 use crate::runtime::link::{Connection, LinkEvent};
 use crate::runtime::poller::Interest;
 use crate::types::Time;
@@ -14,7 +14,8 @@ use std::os::fd::RawFd;
 struct Link {
     id: LinkId,
     connection: Connection,
-    up: bool,
+    /// Since when, and over what.
+    up: Option<(Time, LinkKind)>,
     /// It knows where messages end.
     framed: bool,
     /// What has come of a message that has not ended yet.
@@ -42,13 +43,26 @@ pub(super) struct Line<M> {
     pub(super) status: String,
     /// The application writes no more, which is passed on where there is no framing to end.
     silent: bool,
+    /// The payload protocol identifier of what was sent last.
+    pub(super) ppid: u32,
 }
 
 impl<M: Machine> Line<M> {
     /// A machine without connections. Its transports join descriptors under `token`.
     pub(super) fn new(machine: M, token: u64) -> Line<M> {
         let (links, closing, status) = (Vec::new(), Vec::new(), String::new());
-        Line { machine, links, closing, more: false, received: 0, token, path: None, status, silent: false }
+        Line {
+            machine,
+            links,
+            closing,
+            more: false,
+            received: 0,
+            token,
+            path: None,
+            status,
+            silent: false,
+            ppid: 0,
+        }
     }
 
     /// A session on a connection that was accepted.
@@ -60,7 +74,12 @@ impl<M: Machine> Line<M> {
 
     fn open(&mut self, id: LinkId, connection: Connection) {
         let partial = Vec::new();
-        self.links.push(Link { id, connection, up: false, framed: false, partial, joined: None });
+        self.links.push(Link { id, connection, up: None, framed: false, partial, joined: None });
+    }
+
+    /// The connections that are up: since when, and over what.
+    pub(super) fn connections(&self) -> impl Iterator<Item = (Time, LinkKind)> + '_ {
+        self.links.iter().filter_map(|link| link.up)
     }
 
     /// Hands in a datagram that has come on a shared transport; [`Line::run`] takes it in.
@@ -97,7 +116,7 @@ impl<M: Machine> Line<M> {
             }
         }
         if self.silent {
-            let plain = self.links.iter_mut().filter(|link| link.up && !link.framed);
+            let plain = self.links.iter_mut().filter(|link| link.up.is_some() && !link.framed);
             plain.for_each(|link| link.connection.end_writing());
         }
         self.join(signal);
@@ -141,7 +160,7 @@ impl<M: Machine> Line<M> {
             let mut down = None;
             more |= connection.progress(now, budget, &mut |event| match event {
                 LinkEvent::Up { kind, protocol, local, peer } => {
-                    *up = true;
+                    *up = Some((now, kind));
                     *framed = protocol == Protocol::Session;
                     let up = Input::LinkUp { link: id, kind, protocol, local, peer, identity: None };
                     machine.handle(now, up);
@@ -211,8 +230,8 @@ impl<M: Machine> Line<M> {
                     }
                 }
                 Effect::Close { link, abort } => self.hang_up(link, abort, signal),
-                // Sessions announce nothing.
-                Effect::Announce { .. } => {}
+                // Sessions announce and report nothing.
+                Effect::Announce { .. } | Effect::Datagram { .. } => {}
             }
         }
         if acted {
@@ -250,7 +269,7 @@ impl<M: Machine> Line<M> {
         for link in self.links.iter_mut().filter(|l| !l.connection.shares_socket()) {
             let now = (link.connection.fd(), link.connection.interest());
             // While connecting, a new socket may have come under the old number.
-            if link.joined != Some(now) || !link.up {
+            if link.joined != Some(now) || link.up.is_none() {
                 if let Some((old, _)) = link.joined.filter(|(old, _)| *old != now.0) {
                     signal.part(old);
                 }

@@ -4,7 +4,7 @@
 //! * [`Context`] owns the background thread, which runs the ASAP endpoint; no user data pass through it.
 //! * A socket (`call`) is a lock around what it has become: `user`, `element`, an accepted session, `dispatch`, or `watch`. A session with
 //!   its connections is a `line`, what waits to be received an `inbox`, the kernel's descriptor a `signal`.
-//! * `transfer` sends and receives, `poll` waits for many, `fork` says what happens in children, `errors` is the table of errors.
+//! * `transfer` sends and receives, `poll` waits for many, `report` tells a monitor what goes on, `fork` says what happens in children, `errors` is the table of errors.
 //!
 //! All functions may be called from any thread at any time. A descriptor is readable when a call would find something; the
 //! call may still find nothing (EAGAIN). Closing a descriptor wakes the calls that wait on it (EBADF).
@@ -21,6 +21,7 @@ mod inbox;
 mod line;
 mod poll;
 mod relay;
+mod report;
 mod semantics;
 mod serve;
 mod settings;
@@ -31,6 +32,7 @@ mod user;
 mod watch;
 
 pub use context::Context;
+pub use report::{Reporting, monitor_of_environment};
 pub use semantics::Semantics;
 pub use serve::{Health, Serving};
 
@@ -106,6 +108,8 @@ pub struct Options {
     pub dialect: Option<crate::config::DialectSetting>,
     /// Whose ways it has.
     pub semantics: Semantics,
+    /// Whether it reports how it is, by the component status protocol.
+    pub reporting: Reporting,
 }
 
 /// The kind of an RSerPool socket.
@@ -643,7 +647,6 @@ pub fn set_mapped_option(sd: RawFd, level: i32, option: i32, value: &[u8]) -> Op
 }
 
 /// Says what a session is doing, for reports of the component status protocol: up to 127 bytes of text, the rest is cut.
-/// No reports are sent yet.
 ///
 /// Errors: ENOTCONN (no such session).
 pub fn set_status(sd: RawFd, session: u32, text: &str) -> Result<()> {

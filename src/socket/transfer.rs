@@ -119,6 +119,7 @@ pub(super) fn send(socket: &Socket, message: &[u8], how: &Outgoing, wait: Wait) 
     push(socket, how.session, wait, message.len(), end, &mut |line, now| {
         if let Some(message) = waiting {
             line.machine.send(now, message.to_vec(), channel, how.options)?;
+            line.ppid = how.ppid;
             waiting = None;
         }
         if end {

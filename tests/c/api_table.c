@@ -181,6 +181,27 @@ static void arguments(void) {
     ROW(info.ri_disable_autoconfig, 0, 0);
     ROW(rsp_initarg(&info, "-asapannounce=239.0.0.1:4000"), 1, 0);
     ROW(rsp_initarg(&info, "-asapannounce=10.0.0.1:4000"), 0, EINVAL);
+    ROW(rsp_initarg(&info, "-cspserver=10.0.0.1"), 1, 0);
+    ROW(ntohs(((struct sockaddr_in *)info.ri_csp_server)->sin_port), 2960, 0);
+    ROW(rsp_initarg(&info, "-cspserver=[::1]:7"), 1, 0);
+    ROW(info.ri_csp_server->sa_family, AF_INET6, 0);
+    ROW(rsp_initarg(&info, "-cspserver=nonsense"), 0, EINVAL);
+    ROW(rsp_initarg(&info, "-cspinterval=1"), 1, 0);
+    ROW(info.ri_csp_interval, 1, 0);
+    ROW(rsp_initarg(&info, "-cspinterval=often"), 0, EINVAL);
+    ROW(rsp_initarg(&info, "-cspidentifier=0x1234"), 1, 0);
+    ROW(info.ri_csp_identifier == 0x0200000000001234, 1, 0);
+    ROW(rsp_initarg(&info, "-cspidentifier=zz"), 0, EINVAL);
+    setenv("CSP_SERVER", "127.0.0.1:5", 1);
+    setenv("CSP_INTERVAL", "7", 1);
+    rsp_freeinfo(&info);
+    rsp_initinfo(&info);
+    ROW(ntohs(((struct sockaddr_in *)info.ri_csp_server)->sin_port), 5, 0);
+    ROW(info.ri_csp_interval, 250, 0); /* no shorter from there */
+    unsetenv("CSP_SERVER");
+    unsetenv("CSP_INTERVAL");
+    rsp_initinfo(&info);
+    ROW(info.ri_csp_server == NULL && info.ri_csp_interval == 0, 1, 0);
     ROW(rsp_initarg(&info, "-foo"), 0, 0);
     ROW(rsp_initarg(&info, ""), 0, 0);
     ROW(rsp_initarg(&info, NULL), 0, EFAULT);

@@ -2,6 +2,7 @@
 //! against the contract.
 
 use crate::inputs::Step;
+use asap::csp::Report;
 use asap::machine::{Channel, Destination, Effect, Input, LinkId, Machine, Protocol};
 use asap::types::Time;
 use asap::wire::{AsapMessage, Dialect, EnrpMessage};
@@ -136,6 +137,9 @@ impl<M: Machine> Driven<M> {
             Effect::Announce { protocol, audience: _, bytes } => {
                 assert_eq!(*protocol, Protocol::Asap);
                 AsapMessage::decode(bytes, Dialect::Rfc).expect("announces what can be read");
+            }
+            Effect::Datagram { bytes, .. } => {
+                Report::decode(bytes).expect("reports what can be read");
             }
         }
     }

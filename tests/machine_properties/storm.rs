@@ -47,9 +47,11 @@ impl<M: Machine> OneLink<M> {
         let this = self.link;
         let sends = self.world.effects.drain(..).filter_map(|effect| match effect {
             Effect::Send { link, channel, bytes } if link == this => Some((channel, bytes)),
-            Effect::Send { .. } | Effect::Connect { .. } | Effect::Close { .. } | Effect::Announce { .. } => {
-                None
-            }
+            Effect::Send { .. }
+            | Effect::Connect { .. }
+            | Effect::Close { .. }
+            | Effect::Announce { .. }
+            | Effect::Datagram { .. } => None,
         });
         sends.collect()
     }

@@ -720,6 +720,8 @@ impl World {
                     self.schedule(at, Happening::Announce { node: other, protocol, audience, from, bytes });
                 }
             }
+            // Nobody is asked to report here.
+            Effect::Datagram { .. } => {}
         }
     }
 

@@ -74,7 +74,9 @@ impl World {
                     let message = AsapMessage::decode(&bytes, Dialect::Unknown).unwrap().message;
                     self.unanswered.push((link, message));
                 }
-                Effect::Announce { .. } => panic!("an endpoint does not announce"),
+                Effect::Announce { .. } | Effect::Datagram { .. } => {
+                    panic!("an endpoint does not announce")
+                }
             }
         }
         let outgoing = self.up.iter().filter(|l| !l.is_incoming()).count() + self.connecting.len();

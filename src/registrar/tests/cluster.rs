@@ -286,7 +286,7 @@ impl Cluster {
                         self.queue.push_back((to, Delivery::Announce(audience, from, bytes.clone())));
                     }
                 }
-                Effect::Announce { .. } => {}
+                Effect::Announce { .. } | Effect::Datagram { .. } => {}
             }
         }
         while let Some(event) = self.nodes[node].registrar.poll_event() {

@@ -9,11 +9,13 @@ mod registration;
 mod resolution;
 mod rsplib;
 mod startup;
+mod status;
 mod takeover;
 mod updates;
 
 use super::*;
 use crate::config::Profile;
+use crate::csp::Report;
 use crate::machine::LinkKind;
 use crate::policy::{Policy, PolicyType};
 use crate::types::{
@@ -30,6 +32,7 @@ enum Done {
     Connect(LinkId, Destination),
     Close(LinkId, bool),
     Announce(Audience, AsapMessage),
+    Report(Report),
 }
 
 fn setup() -> Setup {
@@ -104,6 +107,7 @@ impl World {
                         AsapMessage::decode(&bytes, Dialect::Rfc).expect("well formed").message,
                     )
                 }
+                Effect::Datagram { bytes, .. } => Done::Report(Report::decode(&bytes).expect("well formed")),
             };
             self.done.push((self.now, done));
         }
@@ -198,7 +202,7 @@ impl World {
             match done {
                 Done::Asap(to, message) => messages.push((to, message)),
                 Done::Announce(..) => panic!("unasked: {done:?}"),
-                Done::Enrp(..) | Done::Connect(..) | Done::Close(..) => {}
+                Done::Enrp(..) | Done::Connect(..) | Done::Close(..) | Done::Report(_) => {}
             }
         }
         match messages.as_slice() {

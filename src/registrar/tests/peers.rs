@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::{EnrpHeader, Introduction, ServerInformation};
 
-fn peer() -> ServerId {
+pub(super) fn peer() -> ServerId {
     server_id(0xbbbb)
 }
 
@@ -11,7 +11,7 @@ fn header() -> EnrpHeader {
     EnrpHeader { sender: Some(peer()), receiver: None }
 }
 
-fn presence(reply_required: bool) -> EnrpMessage {
+pub(super) fn presence(reply_required: bool) -> EnrpMessage {
     let transport = tcp("10.0.0.200", 9901);
     EnrpMessage::Presence {
         reply_required,
@@ -45,14 +45,14 @@ fn update(id: u32, pool: &str) -> EnrpMessage {
     }
 }
 
-fn send(world: &mut World, link: LinkId, message: &EnrpMessage) -> Vec<Done> {
+pub(super) fn send(world: &mut World, link: LinkId, message: &EnrpMessage) -> Vec<Done> {
     world.done();
     let bytes = message.encode(Dialect::Rfc).unwrap();
     world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
     world.done()
 }
 
-fn accepted(world: &mut World) -> LinkId {
+pub(super) fn accepted(world: &mut World) -> LinkId {
     let link = world.incoming(Protocol::Enrp);
     let (local, peer) =
         ([SocketAddr::new(ip("10.0.0.100"), 9901)], [SocketAddr::new(ip("10.0.0.200"), 9901)]);

@@ -80,7 +80,9 @@ fn receive(world: &mut World, link: LinkId, text: &str) {
 fn sent(world: &mut World, act: impl FnOnce(&mut World) -> Vec<Effect>) -> Vec<Vec<u8>> {
     let bytes = |effect| match effect {
         Effect::Send { bytes, .. } => Some(bytes),
-        Effect::Connect { .. } | Effect::Close { .. } | Effect::Announce { .. } => None,
+        Effect::Connect { .. } | Effect::Close { .. } | Effect::Announce { .. } | Effect::Datagram { .. } => {
+            None
+        }
     };
     act(world).into_iter().filter_map(bytes).collect()
 }

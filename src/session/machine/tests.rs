@@ -346,7 +346,7 @@ impl Witness {
                     assert!(self.opening == Some(link) || self.up == Some(link));
                     (self.opening, self.up) = (None, None);
                 }
-                Effect::Announce { .. } => panic!("sessions announce nothing"),
+                Effect::Announce { .. } | Effect::Datagram { .. } => panic!("sessions announce nothing"),
             }
         }
         for event in rig.events() {

@@ -1,15 +1,18 @@
 //! What the registrar is told: command line, and a file with the same names. The command line wins.
 
 use asap::config::{DialectSetting, Limits, Profile};
+use asap::csp::{CSP_PORT, Monitor};
 use asap::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Settings};
 use asap::runtime::admin::usual_path;
 use asap::runtime::names::look_up;
+use asap::socket::monitor_of_environment;
 use asap::types::ServerId;
 use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Keeps the pools of Reliable Server Pooling (RFC 5351-5356) and tells clients which servers are alive.
 #[derive(Parser, Deserialize, Debug, Default)]
@@ -99,6 +102,13 @@ pub struct Options {
     /// [default: $XDG_RUNTIME_DIR/asap-registrar.sock, else /tmp/asap-registrar-UID.sock].
     #[arg(long, value_name = "PATH|off")]
     pub admin: Option<String>,
+    /// Report status to this monitor (`asapctl monitor`, or RSPLIB's cspmonitor; port 2960 unless given)
+    /// [default: CSP_SERVER, else off; 127.0.0.1:2960 if only --csp-interval is given].
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub csp_server: Option<String>,
+    /// Milliseconds between reports, 0: none [default: CSP_INTERVAL, else 1000].
+    #[arg(long, value_name = "MS")]
+    pub csp_interval: Option<u64>,
     /// Read options from this file (TOML, the names above).
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -153,6 +163,8 @@ impl Options {
             max_links_per_address: self.max_links_per_address.or(file.max_links_per_address),
             max_queued_bytes: self.max_queued_bytes.or(file.max_queued_bytes),
             admin: self.admin.or(file.admin),
+            csp_server: self.csp_server.or(file.csp_server),
+            csp_interval: self.csp_interval.or(file.csp_interval),
             config: self.config,
             manual: self.manual,
         }
@@ -184,6 +196,7 @@ impl Options {
             proxy_registration: self.proxy_registration,
             limits: self.limits(),
             admin: self.admin(),
+            monitor: self.monitor(monitor_of_environment())?,
         })
     }
 
@@ -239,6 +252,27 @@ impl Options {
         }
     }
 
+    /// Who is told how things are; `otherwise` is what the environment says.
+    fn monitor(&self, otherwise: Option<Monitor>) -> Result<Option<Monitor>, String> {
+        if self.csp_server.is_none() && self.csp_interval.is_none() {
+            return Ok(otherwise);
+        }
+        let mut monitor = otherwise.unwrap_or(Monitor {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, CSP_PORT)),
+            interval: Duration::from_secs(1),
+        });
+        if let Some(name) = &self.csp_server {
+            let found = look_up(name, CSP_PORT)
+                .map_err(|error| format!("--csp-server {name}: {error}; say HOST or HOST:PORT"))?;
+            monitor.address =
+                *found.first().ok_or_else(|| format!("--csp-server {name}: it has no address"))?;
+        }
+        if let Some(ms) = self.csp_interval {
+            monitor.interval = Duration::from_millis(ms);
+        }
+        Ok((!monitor.interval.is_zero()).then_some(monitor))
+    }
+
     fn admin(&self) -> Admin {
         match self.admin.as_deref() {
             Some("off") => Admin::Off,
@@ -273,6 +307,26 @@ mod tests {
         assert_eq!(both.dialect, DialectSetting::Rsplib);
         assert!(both.proxy_registration);
         assert_eq!(both.enrp, ["127.0.0.1:9901".parse().unwrap()]);
+    }
+
+    #[test]
+    fn reports_are_off_until_a_monitor_or_an_interval_is_named() {
+        let told = |arguments: &[&str]| {
+            let monitor = options(arguments).monitor(None).unwrap();
+            monitor.map(|monitor| (monitor.address.to_string(), monitor.interval.as_millis()))
+        };
+        let at = |place: &str, ms| Some((place.to_owned(), ms));
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["--csp-server", "10.0.0.1"]), at("10.0.0.1:2960", 1000));
+        assert_eq!(told(&["--csp-interval", "7"]), at("127.0.0.1:2960", 7));
+        assert_eq!(told(&["--csp-server", "[::1]:9", "--csp-interval", "300"]), at("[::1]:9", 300));
+        assert_eq!(told(&["--csp-server", "[::1]:9", "--csp-interval", "0"]), None);
+        let file: Options = toml::from_str("csp-server = '10.0.0.2'\ncsp-interval = 5").unwrap();
+        let both = options(&["--csp-interval", "6"]).over(file).monitor(None).unwrap().unwrap();
+        assert_eq!((both.address.to_string().as_str(), both.interval.as_millis()), ("10.0.0.2:2960", 6));
+        let environment = Monitor { address: "[::1]:1".parse().unwrap(), interval: Duration::from_secs(2) };
+        assert_eq!(options(&[]).monitor(Some(environment)).unwrap(), Some(environment));
+        assert!(options(&["--csp-server", "no such host"]).monitor(None).unwrap_err().contains("HOST"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod admin;
 mod check;
 mod demo;
 mod endpoint;
+mod monitor;
 mod proxy;
 mod register;
 mod table;
@@ -28,6 +29,7 @@ Examples:
                                                       as long as it is well
   asapctl proxy --listen 127.0.0.1:80 --pool Web      lead plain TCP clients to a pool
   asapctl pools --json                                for programs
+  asapctl monitor                                     who reports here, and what they do
   ASAP_REGISTRARS=10.0.0.5 asapctl resolve EchoPool   ask a registrar elsewhere"
 )]
 struct Cli {
@@ -52,6 +54,8 @@ enum Command {
     /// Lead plain clients (TCP, or UDP) to a pool: each connection to an element that the pool's policy selects. When an element
     /// breaks, its connections are reset, and new ones go elsewhere at once.
     Proxy(proxy::Proxy),
+    /// Registrars, servers and clients that report here, ours and RSPLIB's (component status protocol, as its cspmonitor).
+    Monitor(monitor::Monitor),
     /// A registrar or several, a pool of three C servers, one C client; servers and registrars are killed, sessions go on.
     Demo(demo::Demo),
     /// Write the manual pages into a directory, for packages.
@@ -108,6 +112,7 @@ fn main() -> ExitCode {
         Command::Resolve(resolve) => endpoint::resolve(&resolve),
         Command::Register(register) => register::run(&register),
         Command::Proxy(proxy) => proxy::run(&proxy),
+        Command::Monitor(monitor) => monitor::run(&monitor),
         Command::Demo(demo) => demo::run(&demo),
         Command::Manual { directory } => clap_mangen::generate_to(Cli::command(), &directory)
             .map_err(|error| format!("cannot write to {}: {error}", directory.display())),

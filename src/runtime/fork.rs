@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn children_do_not_keep_open_what_is_private() {
-        let listener = Marked::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        // An address of its own: nobody else's listener gets the port at it.
+        let listener = Marked::new(TcpListener::bind("127.7.7.1:0").unwrap());
         let shared = TcpListener::bind("127.0.0.1:0").unwrap();
         let (closed, kept) = (listener.as_raw_fd(), shared.as_raw_fd());
         assert!(in_child(|| FileId::of(closed).is_none() && FileId::of(kept).is_some()));

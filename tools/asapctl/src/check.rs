@@ -1,5 +1,6 @@
 //! Whether a server is well, found out as its own users would: by connecting to it, by asking it over HTTP, or by a command.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -41,11 +42,20 @@ impl Check {
     /// Looks, for at most so long. What is wrong, if anything is.
     pub fn look(&self, server: SocketAddr, patience: Duration) -> Result<(), String> {
         match self {
-            Check::Tcp => TcpStream::connect_timeout(&server, patience).map(drop).map_err(|e| e.to_string()),
+            Check::Tcp => connect(server, patience).map_err(|e| e.to_string()),
             Check::Http(url) => ask(url, patience),
             Check::Command(command) => run(command, patience),
         }
     }
+}
+
+fn connect(server: SocketAddr, patience: Duration) -> io::Result<()> {
+    let stream = TcpStream::connect_timeout(&server, patience)?;
+    // Where nobody listens, a socket whose own port happens to be the one it asks for is connected to itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
 }
 
 fn ask(url: &str, patience: Duration) -> Result<(), String> {
@@ -89,6 +99,7 @@ fn run(command: &str, patience: Duration) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{Domain, Socket, Type};
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -117,9 +128,11 @@ mod tests {
     #[test]
     fn a_listening_server_is_well_and_a_closed_port_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        look("tcp", at, LONG).unwrap();
-        drop(listener);
+        look("tcp", listener.local_addr().unwrap(), LONG).unwrap();
+        // Bound, so that nobody else comes by its port, and not listening.
+        let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let at = closed.local_addr().unwrap().as_socket().unwrap();
         assert!(look("tcp", at, LONG).unwrap_err().contains("refused"));
     }
 

@@ -4,8 +4,9 @@
 mod tools;
 
 use asap::hosting::{Announce, Running, Settings};
+use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -169,8 +170,13 @@ fn echo() -> SocketAddr {
     at
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Where nobody listens yet. While the socket is kept, only who knows the port comes by it.
+fn free_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, at)
 }
 
 #[test]
@@ -380,7 +386,7 @@ fn datagrams_go_to_another_server_when_theirs_is_gone() {
 #[test]
 fn a_server_is_in_the_pool_while_it_is_well() {
     let registrar = Registrar::start();
-    let at = free_port();
+    let (_held, at) = free_port();
     let listening = at.to_string();
     let arguments = ["--check", "tcp", "--interval", "0.05", "--rise", "2", "--fall", "2"];
     let arguments = [&["register", "--pool", "Checked", "--tcp", &listening], arguments.as_slice()].concat();
@@ -420,7 +426,7 @@ fn redis_goes_on_when_one_of_two_is_killed() {
     }
     let registrar = Registrar::start();
     let start = || {
-        let at = free_port();
+        let (held, at) = free_port();
         let port = at.port().to_string();
         let mut command = Command::new("redis-server");
         command.args([
@@ -443,7 +449,7 @@ fn redis_goes_on_when_one_of_two_is_killed() {
             at,
             &["--check", &check, "--interval", "0.2", "--check-timeout", "10"],
         );
-        (server, member, port)
+        (server, member, port, held)
     };
     let mut servers = [start(), start()];
     let (_proxy, at) = registrar.proxy("Redis", &[]);
@@ -459,7 +465,7 @@ fn redis_goes_on_when_one_of_two_is_killed() {
     let seen: std::collections::BTreeSet<String> = (0..8).map(|_| port()).collect();
     assert_eq!(seen.len(), 2, "both serve: {seen:?}");
     assert_eq!(ask(&["set", "key", "value"]), "OK");
-    let (server, member, dead) = &mut servers[0];
+    let (server, member, dead, _) = &mut servers[0];
     server.kill();
     let began = Instant::now();
     for _ in 0..10 {

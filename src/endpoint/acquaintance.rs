@@ -7,18 +7,12 @@
 //! What RSPLIB's process would not survive is held back until then. A registrar that otherwise says nothing of itself is asked, by
 //! a message of a type that does not exist: one by the RFCs reports it (RFC 5354 4), RSPLIB's says nothing.
 
-use super::{Offer, Unspeakable};
+use super::Offer;
 use crate::config::DialectSetting;
 use crate::machine::LinkKind;
-use crate::policy::PolicyType;
-use crate::types::{CauseCode, ErrorCause, PoolHandle, RegistrationLife, TransportKind};
-use crate::wire::{AsapMessage, Dialect};
+use crate::types::{CauseCode, PoolHandle, RegistrationLife};
+use crate::wire::{AsapMessage, Dialect, Unspeakable};
 use std::time::Duration;
-
-/// The longest pool handle of RSPLIB's. A longer one ends its process.
-const RSPLIB_HANDLE: usize = 32;
-/// The most elements RSPLIB's registrar tells at once. Asked for no number it tells three.
-pub(super) const RSPLIB_ITEMS: u32 = 128;
 
 /// The question: a header whose type has the bits that ask for a report.
 pub(super) const QUESTION: [u8; 4] = [0x4f, 0, 0, 4];
@@ -46,10 +40,7 @@ pub(super) enum Permission {
 impl Acquaintance {
     /// What one is taken to speak with whom a link comes up. RSPLIB has SCTP only.
     pub(super) fn new(setting: DialectSetting, kind: LinkKind) -> Acquaintance {
-        let dialect = match kind {
-            LinkKind::Sctp => setting.into(),
-            LinkKind::Tcp | LinkKind::Udp => Dialect::Rfc,
-        };
+        let dialect = Dialect::of_link(setting, kind == LinkKind::Sctp);
         Acquaintance { dialect, stranger: false, asked: false }
     }
 
@@ -69,22 +60,22 @@ impl Acquaintance {
         }
     }
 
-    /// Whether it may be one that tells no changes of pools, and no more than [`RSPLIB_ITEMS`] elements.
+    /// Whether it may be one that tells no changes of pools, and few elements if asked for no number.
     pub(super) fn may_be_rsplib(self) -> bool {
         self.spoken() == Dialect::Rsplib
     }
 
-    /// Takes in what a message shows of its sender; whether something new is known. Who shows that it is one of ours, or
-    /// knows what RSPLIB does not, speaks as the RFCs say, whatever was thought.
-    pub(super) fn hear(&mut self, message: &AsapMessage) -> bool {
+    /// Takes in what a message, with these bytes, shows of its sender; whether something new is known. Who shows that it is one of
+    /// ours, or knows what RSPLIB does not, speaks as the RFCs say, whatever was thought.
+    pub(super) fn hear(&mut self, message: &AsapMessage, bytes: &[u8]) -> bool {
         let before = self.dialect;
-        if shows_rfc(message) {
-            self.dialect = Dialect::Rfc;
-        } else if self.dialect == Dialect::Unknown {
+        self.dialect =
+            if is_beyond_rsplib(message) { Dialect::Rfc } else { self.dialect.after_asap(message, bytes) };
+        if self.dialect == Dialect::Unknown {
             self.stranger |= matches!(message, AsapMessage::RegistrationResponse { .. });
             // Ours name the element, too, but to those only whom they have told that they are ours.
             let names_element = matches!(message, AsapMessage::KeepAlive(it) if it.element.is_some());
-            if self.stranger && names_element || causes(message).iter().any(is_of_rsplib) {
+            if self.stranger && names_element {
                 self.dialect = Dialect::Rsplib;
             }
         }
@@ -107,11 +98,7 @@ impl Acquaintance {
 
     /// Whether it may be told of a pool, and of what is registered in it.
     pub(super) fn permits(self, handle: &PoolHandle, offer: Option<&Offer>) -> Permission {
-        let unspeakable = if handle.as_bytes().len() > RSPLIB_HANDLE {
-            Some(Unspeakable::LongHandle)
-        } else {
-            offer.and_then(unspeakable)
-        };
+        let unspeakable = Unspeakable::of(handle, offer.map(|offer| (&offer.policy, &offer.user_transport)));
         match (unspeakable, self.dialect) {
             (None, _) | (Some(_), Dialect::Rfc) => Permission::Granted,
             (Some(_), Dialect::Unknown) => Permission::Later,
@@ -125,47 +112,17 @@ impl Acquaintance {
     }
 }
 
-/// What RSPLIB's registrar does not survive, or drops without a word.
-fn unspeakable(offer: &Offer) -> Option<Unspeakable> {
-    let lottery = match offer.policy.policy_type() {
-        PolicyType::WeightedRandom | PolicyType::WeightedRandomDpf => true,
-        PolicyType::RoundRobin
-        | PolicyType::WeightedRoundRobin
-        | PolicyType::Random
-        | PolicyType::Priority
-        | PolicyType::LeastUsed
-        | PolicyType::LeastUsedDegradation
-        | PolicyType::PriorityLeastUsed
-        | PolicyType::RandomizedLeastUsed
-        | PolicyType::RandomizedPriorityLeastUsed
-        | PolicyType::RandomizedLeastUsedDegradation
-        | PolicyType::PriorityLeastUsedDegradation
-        | PolicyType::RandomizedPriorityLeastUsedDegradation
-        | PolicyType::LeastUsedDpf
-        | PolicyType::LeastUsedDegradationDpf => false,
-    };
-    let transport = match offer.user_transport.kind() {
-        TransportKind::Sctp | TransportKind::Tcp | TransportKind::Udp => true,
-        TransportKind::Dccp | TransportKind::UdpLite | TransportKind::Opaque => false,
-    };
-    match (lottery && offer.policy.weight() == Some(0), transport) {
-        (true, _) => Some(Unspeakable::NoWeight),
-        (false, false) => Some(Unspeakable::Transport),
-        (false, true) => None,
-    }
-}
-
-fn shows_rfc(message: &AsapMessage) -> bool {
+/// What only a registrar by the RFCs says to a user or an element: pools' changes, pools with long handles, and that it has
+/// no such message as [`QUESTION`].
+fn is_beyond_rsplib(message: &AsapMessage) -> bool {
     match message {
-        AsapMessage::RegistrationResponse { capabilities, .. } => capabilities.is_some(),
-        AsapMessage::HandleResolutionResponse { accept_updates, elements, .. } => {
-            *accept_updates || elements.iter().any(|element| element.capabilities.is_some())
-        }
-        AsapMessage::KeepAlive(keep_alive) => keep_alive.handle.as_bytes().len() > RSPLIB_HANDLE,
+        AsapMessage::HandleResolutionResponse { accept_updates, .. } => *accept_updates,
+        AsapMessage::KeepAlive(keep_alive) => Unspeakable::of(&keep_alive.handle, None).is_some(),
         AsapMessage::Error(causes) => causes.iter().any(|cause| {
             cause.code == CauseCode::UnrecognizedMessage && cause.info.starts_with(&QUESTION[..1])
         }),
         AsapMessage::Registration(_)
+        | AsapMessage::RegistrationResponse { .. }
         | AsapMessage::Deregistration { .. }
         | AsapMessage::DeregistrationResponse { .. }
         | AsapMessage::HandleResolution { .. }
@@ -176,31 +133,4 @@ fn shows_rfc(message: &AsapMessage) -> bool {
         | AsapMessage::CookieEcho(_)
         | AsapMessage::BusinessCard { .. } => false,
     }
-}
-
-fn causes(message: &AsapMessage) -> &[ErrorCause] {
-    match message {
-        AsapMessage::RegistrationResponse { error: Some(causes), .. }
-        | AsapMessage::DeregistrationResponse { error: Some(causes), .. }
-        | AsapMessage::HandleResolutionResponse { error: Some(causes), .. }
-        | AsapMessage::Error(causes) => causes,
-        AsapMessage::RegistrationResponse { .. }
-        | AsapMessage::DeregistrationResponse { .. }
-        | AsapMessage::HandleResolutionResponse { .. }
-        | AsapMessage::Registration(_)
-        | AsapMessage::Deregistration { .. }
-        | AsapMessage::HandleResolution { .. }
-        | AsapMessage::KeepAlive(_)
-        | AsapMessage::KeepAliveAck { .. }
-        | AsapMessage::EndpointUnreachable { .. }
-        | AsapMessage::ServerAnnounce { .. }
-        | AsapMessage::Cookie(_)
-        | AsapMessage::CookieEcho(_)
-        | AsapMessage::BusinessCard { .. } => &[],
-    }
-}
-
-/// The numbers RSPLIB has given causes of its own.
-fn is_of_rsplib(cause: &ErrorCause) -> bool {
-    matches!(cause.code, CauseCode::Other(0x10 | 0x11 | 0x1009..=0x100b | 0xf000 | 0xf002..=0xf008))
 }

@@ -25,6 +25,7 @@ use crate::types::{
     Capabilities, ErrorCause, PeId, PoolElement, PoolHandle, RegistrationLife, ServerId, Time,
     TransportAddress,
 };
+pub use crate::wire::Unspeakable;
 use crate::wire::{AsapMessage, Dialect, KeepAlive};
 use acquaintance::Acquaintance;
 use context::{Context, HomeLink, Timer};
@@ -92,17 +93,6 @@ pub enum RequestFailure {
     TooMany,
     /// The registrar is RSPLIB's, or does not show that it is not, and cannot be told this.
     NotForRsplib(Unspeakable),
-}
-
-/// What RSPLIB's registrars cannot be told: some of it would end their processes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unspeakable {
-    /// A pool handle of more than 32 bytes.
-    LongHandle,
-    /// A weighted random policy with weight 0.
-    NoWeight,
-    /// A user transport other than SCTP, TCP and UDP.
-    Transport,
 }
 
 /// Why a registration ended.
@@ -575,7 +565,7 @@ impl Endpoint {
                 return;
             }
         };
-        let news = self.acquaintance(link).is_some_and(|acquaintance| acquaintance.hear(&message));
+        let news = self.acquaintance(link).is_some_and(|acquaintance| acquaintance.hear(&message, bytes));
         let ctx = &mut self.ctx;
         match message {
             AsapMessage::KeepAlive(keep_alive) => self.on_keep_alive(link, dialect, keep_alive),

@@ -7,13 +7,13 @@
 //!
 //! C2, C3: who asks says how old an answer may be, and waits for a new one if the cached one is older.
 
-use super::acquaintance::{Permission, RSPLIB_ITEMS};
+use super::acquaintance::Permission;
 use super::cache::Cache;
 use super::context::{Context, Timer};
 use super::{Doubt, Event, Query, RequestFailure, RequestId, Resolution};
 use crate::policy::Policy;
 use crate::types::{Capabilities, CauseCode, ErrorCause, PoolElement, PoolHandle, Time};
-use crate::wire::AsapMessage;
+use crate::wire::{AsapMessage, RSPLIB_ITEMS};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -252,7 +252,7 @@ impl Resolutions {
             widest(question.askers.iter().filter_map(|id| self.requests.get(id)).map(|r| r.query.items))
         };
         if ctx.home.as_ref().is_some_and(|home| home.acquaintance.may_be_rsplib()) {
-            question.items = question.items.or(Some(RSPLIB_ITEMS));
+            question.items = question.items.or(Some(RSPLIB_ITEMS.into()));
         }
         let message = AsapMessage::HandleResolution {
             subscribe: question.subscribe,

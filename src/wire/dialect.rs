@@ -40,8 +40,8 @@ impl From<DialectSetting> for Dialect {
 
 /// The longest pool handle RSPLIB holds. A longer one ends its process.
 const RSPLIB_HANDLE: usize = 32;
-/// The most elements of a resolution response it reads.
-const RSPLIB_ITEMS: usize = 128;
+/// The most elements of a resolution response it reads, and its registrar tells. Asked for no number the latter tells three.
+pub const RSPLIB_ITEMS: u16 = 128;
 /// The most addresses of a transport it reads.
 const RSPLIB_ADDRESSES: usize = 64;
 /// Error causes RSPLIB has given numbers of its own, none of which are the RFC's.
@@ -314,7 +314,7 @@ impl Dialect {
     pub fn most_items(self) -> usize {
         match self {
             Dialect::Rfc => usize::MAX,
-            Dialect::Unknown | Dialect::Rsplib => RSPLIB_ITEMS,
+            Dialect::Unknown | Dialect::Rsplib => RSPLIB_ITEMS.into(),
         }
     }
 
@@ -365,18 +365,46 @@ impl Dialect {
     }
 }
 
+/// What RSPLIB's registrars cannot be told: some of it would end their processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unspeakable {
+    /// A pool handle of more than 32 bytes.
+    LongHandle,
+    /// A weighted random policy with weight 0.
+    NoWeight,
+    /// A user transport other than SCTP, TCP and UDP.
+    Transport,
+}
+
+impl Unspeakable {
+    /// What of a pool, and of an element's policy and user transport, cannot be told.
+    pub fn of(handle: &PoolHandle, element: Option<(&Policy, &TransportAddress)>) -> Option<Unspeakable> {
+        if handle.as_bytes().len() > RSPLIB_HANDLE {
+            return Some(Unspeakable::LongHandle);
+        }
+        let (policy, user_transport) = element?;
+        if is_lottery_without_weight(policy) {
+            return Some(Unspeakable::NoWeight);
+        }
+        (!is_kind_of_rsplib(user_transport)).then_some(Unspeakable::Transport)
+    }
+}
+
 /// What RSPLIB's registrars and users both ask of an element.
 fn is_told_to_rsplib(element: &PoolElement) -> bool {
-    let transport = match &element.user_transport {
+    is_kind_of_rsplib(&element.user_transport)
+        && is_usable(&element.user_transport)
+        && element.id != PeId(0)
+        && !is_lottery_without_weight(&element.policy)
+}
+
+fn is_kind_of_rsplib(user_transport: &TransportAddress) -> bool {
+    match user_transport {
         TransportAddress::Sctp { .. } | TransportAddress::Tcp { .. } | TransportAddress::Udp { .. } => true,
         TransportAddress::Dccp { .. } | TransportAddress::UdpLite { .. } | TransportAddress::Opaque(_) => {
             false
         }
-    };
-    transport
-        && is_usable(&element.user_transport)
-        && element.id != PeId(0)
-        && !is_lottery_without_weight(&element.policy)
+    }
 }
 
 /// A weight of 0 means "no service" in RFC 5356 3.2; RSPLIB's process does not survive a draw with one.

@@ -12,7 +12,7 @@ mod parameter;
 mod report;
 
 pub use asap::{AsapMessage, KeepAlive, Registration};
-pub use dialect::Dialect;
+pub use dialect::{Dialect, RSPLIB_ITEMS, Unspeakable};
 pub use enrp::{EnrpHeader, EnrpMessage, Introduction, ServerInformation, UpdateAction, Versioned};
 
 use crate::codec::Writer;

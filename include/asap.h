@@ -632,6 +632,11 @@ struct asap_registrar_config {
     size_t arc_max_elements;
     /** Connections at most; 0: 65536. Each takes a descriptor of the process. */
     size_t arc_max_links;
+    /**
+     * How others are taken to speak: "rfc", "rsplib", or "auto", found out from each; default "auto"
+     * (docs/rsplib-dialect.md). Appended: a program compiled before it has the default.
+     */
+    const char *arc_dialect;
 };
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 //! Registrars that a program hosts itself.
 
 use super::error::{guard, guard_or, guard_void};
-use crate::config::Profile;
+use crate::config::{DialectSetting, Profile};
 use crate::hosting::{ASAP_PORT, Admin, Announce, ENRP_PORT, Listener, Running, Settings};
 use crate::runtime::names::look_up;
 use crate::socket::{Error, Result, monitor_of_environment};
@@ -58,6 +58,9 @@ pub struct asap_registrar_config {
     pub arc_max_elements: usize,
     /// Connections at most; 0: 65536. Each takes a descriptor of the process.
     pub arc_max_links: usize,
+    /// How others are taken to speak: "rfc", "rsplib", or "auto", found out from each; default "auto"
+    /// (docs/rsplib-dialect.md). Appended: a program compiled before it has the default.
+    pub arc_dialect: *const c_char,
 }
 
 /// A registrar that this program hosts; see `asap_registrar_start`.
@@ -194,7 +197,15 @@ unsafe fn settings(config: *const asap_registrar_config) -> Result<Settings> {
                     None => return invalid(format!("arc_profile: \"{name}\" is neither lan, wan nor rfc")),
                 },
             },
-            dialect: default.dialect,
+            dialect: match text("arc_dialect", config.arc_dialect)? {
+                None => default.dialect,
+                Some(name) => match DialectSetting::by_name(name) {
+                    Some(dialect) => dialect,
+                    None => {
+                        return invalid(format!("arc_dialect: \"{name}\" is neither auto, rfc nor rsplib"));
+                    }
+                },
+            },
             proxy_registration: match config.arc_flags {
                 0 => false,
                 ASAP_REGISTRAR_PROXY => true,

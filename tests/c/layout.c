@@ -145,9 +145,10 @@ IS(ASAP_SEND_TO_ALL, 0x0008);
 IS(ASAP_SEND_TO_SELF, 0x0010);
 IS(ASAP_SCTP_UNORDER, 0x1000);
 
-SIZE(struct asap_registrar_config, 96);
+SIZE(struct asap_registrar_config, 104);
 AT(struct asap_registrar_config, arc_size, 0);
 AT(struct asap_registrar_config, arc_asap, 8);
 AT(struct asap_registrar_config, arc_admin, 56);
 AT(struct asap_registrar_config, arc_id, 64);
 AT(struct asap_registrar_config, arc_max_links, 88);
+AT(struct asap_registrar_config, arc_dialect, 96);

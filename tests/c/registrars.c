@@ -60,6 +60,9 @@ int main(int argc, char **argv) {
     config.arc_profile = "quick";
     refused(config, EINVAL, "lan, wan nor rfc");
     config = any();
+    config.arc_dialect = "C";
+    refused(config, EINVAL, "auto, rfc nor rsplib");
+    config.arc_dialect = "rsplib";
     config.arc_announce = "10.0.0.1:5";
     refused(config, EINVAL, "arc_announce");
     config = any();
@@ -95,8 +98,17 @@ int main(int argc, char **argv) {
     CHECK(two != NULL);
     asap_registrar_stop(two);
 
+    /* As programs were compiled before it had arc_dialect. */
+    config = any();
+    config.arc_size = offsetof(struct asap_registrar_config, arc_dialect);
+    config.arc_dialect = "not looked at";
+    two = asap_registrar_start(&config);
+    CHECK(two != NULL);
+    asap_registrar_stop(two);
+
     /* Two beside each other, one of which can be looked at; sockets at the first. */
     config = any();
+    config.arc_dialect = "rfc";
     config.arc_peers = enrp;
     config.arc_id = 0x1234;
     snprintf(path, sizeof(path), "%s/hosted.sock", folder);

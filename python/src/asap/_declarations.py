@@ -344,6 +344,7 @@ asap_registrar_config._fields_ = [
     ("arc_max_pools", c_size_t),
     ("arc_max_elements", c_size_t),
     ("arc_max_links", c_size_t),
+    ("arc_dialect", c_char_p),
 ]
 
 

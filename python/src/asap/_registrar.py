@@ -16,7 +16,8 @@ class Registrar:
 
     :param asap: where it serves servers and clients; port 0: any. :param enrp: where it serves other registrars.
     :param peers: addresses or DNS names of other registrars. :param announce: ``"auto"``, ``"off"``, or a group.
-    :param profile: ``"lan"``, ``"wan"`` or ``"rfc"``. :param admin: path of the administration socket, for ``asapctl``.
+    :param profile: ``"lan"``, ``"wan"`` or ``"rfc"``.
+    :param dialect: how others are taken to speak, ``"auto"``, ``"rfc"`` or ``"rsplib"``. :param admin: path of the administration socket, for ``asapctl``.
     :param identifier: among registrars; 0: random.
     :raises Error: ``EADDRINUSE``, ``EINVAL`` and what else ``asap_registrar_start`` lists.
     """
@@ -29,6 +30,7 @@ class Registrar:
         peers: Iterable[str] = (),
         announce: Optional[str] = None,
         profile: Optional[str] = None,
+        dialect: Optional[str] = None,
         admin: Optional[str] = None,
         identifier: int = 0,
     ) -> None:
@@ -37,6 +39,7 @@ class Registrar:
         config.arc_asap, config.arc_enrp = asap.encode(), enrp.encode()
         config.arc_peers = ",".join(peers).encode() or None
         config.arc_announce, config.arc_profile = announce and announce.encode(), profile and profile.encode()
+        config.arc_dialect = dialect and dialect.encode()
         config.arc_admin = admin and admin.encode()
         self._registrar = c_library.asap_registrar_start(config)
         if not self._registrar:

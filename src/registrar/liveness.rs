@@ -239,9 +239,10 @@ impl Registrar {
     fn send_keep_alive(&mut self, link: LinkId, key: &ElementKey) {
         let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
         // H is set while the element may not know that this is its home (RFC 5353 3.5.2). The RFC's message does not name the element; ours do to
-        // ours, where one endpoint may have several in a pool, and so does RSPLIB.
+        // ours, where one endpoint may have several in a pool, and to what may be RSPLIB's, which without acknowledges for every element of its
+        // process, and with some dozens does nothing else any more (DEPARTS RFC 5352 2.2.7).
         let named = entry.element.capabilities.is_some()
-            || self.clients.find(link).is_some_and(|client| client.dialect == Dialect::Rsplib);
+            || self.clients.find(link).is_some_and(|client| client.dialect != Dialect::Rfc);
         let element = named.then_some(key.1);
         let (server, home) = (Some(self.id), self.liveness.adopted.contains_key(key));
         self.send(link, &AsapMessage::KeepAlive(KeepAlive { home, server, handle: key.0.clone(), element }));

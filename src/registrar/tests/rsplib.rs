@@ -195,15 +195,22 @@ fn answers_a_user_in_its_own_bytes() {
 }
 
 #[test]
-fn names_the_element_in_a_keep_alive() {
-    let mut world = World::new();
-    let link = element_of_rsplib(&mut world);
-    world.send_bytes(link, &hex(RESOLUTION));
-    world.send_bytes(link, &hex(REGISTRATION));
-    world.done();
-    world.pass(ms(500));
-    let asked = world.keep_alives();
-    assert_eq!(asked.first().map(|(_, asked)| asked.element), Some(Some(PeId(0xabcd_0001))));
+fn names_the_element_in_a_keep_alive_to_what_may_be_rsplibs() {
+    // One that has not shown what it speaks; one that has shown itself RSPLIB's; one by the RFCs, whose length does not count the padding.
+    let by_the_rfcs = "0500000d 00090009 506f6f6c58 000000";
+    for (before, named) in [(None, true), (Some(RESOLUTION), true), (Some(by_the_rfcs), false)] {
+        let mut world = World::new();
+        let link = element_of_rsplib(&mut world);
+        if let Some(before) = before {
+            world.send_bytes(link, &hex(before));
+        }
+        world.send_bytes(link, &hex(REGISTRATION));
+        world.done();
+        world.pass(ms(500));
+        let asked = world.keep_alives();
+        let element = named.then_some(PeId(0xabcd_0001));
+        assert_eq!(asked.first().map(|(_, asked)| asked.element), Some(element), "after {before:?}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ docs: ## API documentation without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
 
 sim: ## long simulator runs: make sim SEEDS=1000 (100 is what a test run does)
-	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture --include-ignored
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --release --test sim -- --nocapture
 
 endurance: examples ## 10^6 requests of a C client while its servers are killed (half a minute)
 	RUST_LOG=error $(CARGO) test --test endurance -- --ignored --nocapture

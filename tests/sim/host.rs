@@ -120,6 +120,13 @@ impl Host {
         }
     }
 
+    /// Lets registrars ask its elements over SCTP, as those of RSPLIB do.
+    pub fn listen_over_sctp(&mut self) {
+        let (port, transport_use) = (ENDPOINT_PORT, TransportUse::DataOnly);
+        let listener = TransportAddress::Sctp { port, transport_use, addresses: self.address.into() };
+        self.endpoint.set_listener(Some(listener));
+    }
+
     // What the application does.
 
     /// Offers an element; several may be offered by one host, each at its own port.

@@ -122,27 +122,33 @@ pub fn check_stable_of_heard(
     audited: Duration,
     heard: &mut Heard,
 ) {
-    let running: Vec<(usize, &Registrar)> =
-        registrars.iter().filter_map(|node| Some((*node, world.runs_registrar(*node)?))).collect();
+    // One that is stopped hears nothing, and one that starts holds nothing yet.
+    let awake = |node: &usize| {
+        let registrar = world.runs_registrar(*node).filter(|_| !world.nodes[*node].is_paused())?;
+        (registrar.standing() != Standing::Starting).then_some((*node, registrar))
+    };
     let hears = |a: &Registrar, b: &Registrar| {
         a.peers().any(|peer| peer.server == b.id() && peer.state == PeerState::Alive)
     };
+    let homes: Vec<(usize, &Registrar)> = registrars.iter().filter_map(awake).collect();
     let mut now = BTreeMap::new();
-    for key in &world.watch.stable {
-        let is_home = |(_, registrar): &&(usize, &Registrar)| {
-            let entry = registrar.handlespace().entry(&key.0, key.1);
-            entry.is_some_and(|entry| entry.element.home == Some(registrar.id()))
-        };
-        let homes: Vec<_> = running.iter().filter(is_home).collect();
-        let [(home, at_home)] = homes.as_slice() else { continue };
-        for (holder, registrar) in running.iter().filter(|(node, _)| holders.contains(node)) {
-            // One that starts holds nothing yet.
-            let starts = registrar.standing() == Standing::Starting;
-            let stopped = world.nodes[*holder].is_paused() || world.nodes[*home].is_paused();
-            if starts || stopped || !hears(registrar, at_home) || !hears(at_home, registrar) {
+    for (holder, registrar) in holders.iter().filter_map(awake) {
+        let heard_there: Vec<_> =
+            homes.iter().filter(|(_, home)| hears(registrar, home) && hears(home, registrar)).collect();
+        if heard_there.is_empty() {
+            continue;
+        }
+        for key in &world.watch.stable {
+            let is_home = |(_, registrar): &&(usize, &Registrar)| {
+                let entry = registrar.handlespace().entry(&key.0, key.1);
+                entry.is_some_and(|entry| entry.element.home == Some(registrar.id()))
+            };
+            let mut of_key = homes.iter().filter(is_home);
+            let (Some((home, _)), None) = (of_key.next(), of_key.next()) else { continue };
+            if !heard_there.iter().any(|(node, _)| node == home) {
                 continue;
             }
-            let place = (*holder, key.clone());
+            let place = (holder, key.clone());
             let since = heard.get(&place).filter(|(before, _)| before == home).map_or(world.now, |it| it.1);
             let held = registrar.handlespace().entry(&key.0, key.1).is_some();
             assert!(

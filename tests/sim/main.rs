@@ -9,6 +9,7 @@ mod explore;
 mod faults;
 mod host;
 mod invariants;
+mod rsplib;
 mod scenarios;
 mod watch;
 mod world;

@@ -4,6 +4,7 @@
 use crate::faults::Faults;
 use crate::host::Host;
 use crate::invariants::check_registrar;
+use crate::rsplib;
 use crate::watch::Watch;
 use asap::config::{Limits, RegistrarConfig};
 use asap::machine::{
@@ -35,6 +36,8 @@ pub type Slot = u64;
 pub enum Process {
     Registrar(Box<Registrar>),
     Host(Box<Host>),
+    RsplibRegistrar(Box<rsplib::Registrar>),
+    RsplibElement(Box<rsplib::Element>),
 }
 
 impl Process {
@@ -42,6 +45,8 @@ impl Process {
         match self {
             Process::Registrar(registrar) => Some(act(&mut **registrar)),
             Process::Host(host) => host.machine(slot).map(act),
+            Process::RsplibRegistrar(registrar) => Some(act(&mut **registrar)),
+            Process::RsplibElement(element) => Some(act(&mut **element)),
         }
     }
 }
@@ -91,7 +96,21 @@ impl Node {
     pub fn registrar(&self) -> Option<&Registrar> {
         match &self.process {
             Some(Process::Registrar(registrar)) => Some(registrar),
-            Some(Process::Host(_)) | None => None,
+            Some(Process::Host(_) | Process::RsplibRegistrar(_) | Process::RsplibElement(_)) | None => None,
+        }
+    }
+
+    pub fn rsplib_registrar(&self) -> Option<&rsplib::Registrar> {
+        match &self.process {
+            Some(Process::RsplibRegistrar(registrar)) => Some(registrar),
+            Some(Process::Host(_) | Process::Registrar(_) | Process::RsplibElement(_)) | None => None,
+        }
+    }
+
+    pub fn rsplib_element(&self) -> Option<&rsplib::Element> {
+        match &self.process {
+            Some(Process::RsplibElement(element)) => Some(element),
+            Some(Process::Host(_) | Process::Registrar(_) | Process::RsplibRegistrar(_)) | None => None,
         }
     }
 }
@@ -293,7 +312,9 @@ impl World {
     pub fn host(&self, node: usize) -> &Host {
         match &self.nodes[node].process {
             Some(Process::Host(host)) => host,
-            Some(Process::Registrar(_)) | None => panic!("node {node} runs no host"),
+            Some(Process::Registrar(_) | Process::RsplibRegistrar(_) | Process::RsplibElement(_)) | None => {
+                panic!("node {node} runs no host")
+            }
         }
     }
 
@@ -307,7 +328,9 @@ impl World {
         let now = self.clock(node);
         match &mut self.nodes[node].process {
             Some(Process::Host(host)) => act(host, now),
-            Some(Process::Registrar(_)) | None => panic!("node {node} runs no host"),
+            Some(Process::Registrar(_) | Process::RsplibRegistrar(_) | Process::RsplibElement(_)) | None => {
+                panic!("node {node} runs no host")
+            }
         }
         self.settle(node);
     }
@@ -533,6 +556,10 @@ impl World {
                 self.watch.serves_enrp(target, registrar.id(), to.kind).then_some(0)
             }
             (Some(Process::Host(_)), ENDPOINT_PORT) => Some(0),
+            (Some(Process::RsplibRegistrar(_)), ASAP_PORT | ENRP_PORT) => {
+                (to.kind == LinkKind::Sctp).then_some(0)
+            }
+            (Some(Process::RsplibElement(_)), ENDPOINT_PORT) => (to.kind == LinkKind::Sctp).then_some(0),
             (Some(Process::Host(host)), SERVICE_PORT..) => host.accept(now, link, to.port),
             (Some(_) | None, _) => None,
         };
@@ -613,6 +640,7 @@ impl World {
                     host.react(now);
                     host.slots()
                 }
+                Some(Process::RsplibRegistrar(_) | Process::RsplibElement(_)) => vec![0],
             };
             for event in events {
                 if self.log {
@@ -642,7 +670,7 @@ impl World {
     pub(crate) fn plan_wakes(&mut self, node: usize) {
         let slots = match &mut self.nodes[node].process {
             None => return,
-            Some(Process::Registrar(_)) => vec![0],
+            Some(Process::Registrar(_) | Process::RsplibRegistrar(_) | Process::RsplibElement(_)) => vec![0],
             Some(Process::Host(host)) => host.slots(),
         };
         let (life, ahead) = (self.nodes[node].life, self.nodes[node].ahead.as_nanos() as u64);
@@ -769,6 +797,7 @@ impl World {
                 }
             }
             Some(Process::Host(host)) => host.check(),
+            Some(Process::RsplibRegistrar(_) | Process::RsplibElement(_)) => {}
         }
     }
 

@@ -5,6 +5,7 @@ mod asap;
 mod chaos;
 mod load;
 mod mesh;
+mod mixed;
 mod partition;
 mod takeover;
 

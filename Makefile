@@ -39,6 +39,7 @@ model: ## the takeover arbitration in larger scopes than CI's
 
 soak: SEEDS = 10000
 soak: endurance registrars sim model ## what takes too long for CI
+	$(CARGO) test --release --test sim a_hundred_thousand -- --ignored --nocapture
 	LAB_REQUESTS=100000 tests/lab/run stateful
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)

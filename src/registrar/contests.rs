@@ -38,11 +38,19 @@ pub enum Order {
     /// The one of higher identifier (RFC 5353 3.5.1).
     #[default]
     HigherWins,
-    /// The one of lower identifier, as some implementations have it.
+    /// The one of lower identifier, as RSPLIB has it.
     LowerWins,
 }
 
 impl Order {
+    /// The order of a scope, given of each peer that is alive whether it is a registrar of RSPLIB, or hears one itself: as
+    /// long as there is any the lower identifier goes on, for there it cannot be otherwise.
+    ///
+    /// DEPARTS RFC 5353 3.5.1 then: the higher identifier goes on.
+    pub fn of_scope(mut peers: impl Iterator<Item = bool>) -> Order {
+        if peers.any(|is_or_hears_rsplib| is_or_hears_rsplib) { Order::LowerWins } else { Order::HigherWins }
+    }
+
     /// Whether `a` goes on and `b` gives way.
     pub fn prefers(self, a: ServerId, b: ServerId) -> bool {
         match self {
@@ -238,6 +246,13 @@ impl Contests {
             Some(Contest::Initiating { .. } | Contest::Yielded { .. }) => {}
         }
         self.review(live, out);
+    }
+
+    /// Nothing is left here that could be taken over: what is under way about the target is at an end.
+    pub fn end(&mut self, target: ServerId, out: &mut Vec<Output>) {
+        if self.by_target.remove(&target).is_some() {
+            out.push(Output::NoWake(target));
+        }
     }
 
     /// This registrar was asleep: what it has asked or acknowledged says nothing of the present. Gives up what is under way,

@@ -262,14 +262,11 @@ impl Registrar {
         self.peers.iter().any(|(_, known)| known.peer.dialect == Dialect::Rsplib && known.is_in_scope())
     }
 
-    /// Which of two registrars goes on when both want to take over a third: as long as anybody takes one of RSPLIB for alive,
-    /// the lower identifier, for there it cannot be otherwise. Of what others say counts only what they hear themselves, or
-    /// it would keep itself up.
-    ///
-    /// DEPARTS RFC 5353 3.5.1 then: the higher identifier goes on.
+    /// Which of two registrars goes on when both want to take over a third. Of what others say counts only what they hear
+    /// themselves, or it would keep itself up.
     pub(super) fn order(&self) -> Order {
-        let told = self.peers.iter().any(|(_, known)| known.hears_rsplib && known.is_in_scope());
-        if told || self.hears_rsplib() { Order::LowerWins } else { Order::HigherWins }
+        let live = self.peers.iter().map(|(_, known)| known).filter(|known| known.is_in_scope());
+        Order::of_scope(live.map(|known| known.hears_rsplib || known.peer.dialect == Dialect::Rsplib))
     }
 
     /// Whether it hears a registrar of RSPLIB has changed, and the others must know before anything else is said.

@@ -12,7 +12,7 @@
 //!
 //! Does not decide who is silent: `peers` does.
 
-use super::contests::{Contests, Live, Output, Say, Voter, Wait};
+use super::contests::{Contests, Live, Order, Output, Say, Voter, Wait};
 use super::peers::{Peer, PeerState};
 use super::{ElementKey, Event, Registrar, Removal, Standing, Wake};
 use crate::handlespace::Registrant;
@@ -32,7 +32,17 @@ const FOREIGN_TAKEOVER: Duration = Duration::from_secs(8);
 impl Registrar {
     /// A peer has been silent too long and did not answer when asked: its elements are to be taken over.
     pub(super) fn begin_takeover(&mut self, now: Time, target: ServerId) {
-        self.contest(now, |contests, live, out| contests.begin(target, live, out));
+        if self.has_been_emptied(target) {
+            self.forget_peer(now, target);
+        } else {
+            self.contest(now, |contests, live, out| contests.begin(target, live, out));
+        }
+    }
+
+    /// In a mixed scope one that owns nothing is only forgotten, as RSPLIB does: if one of RSPLIB's has taken it over nobody
+    /// says so, and those of ours who know acknowledge to nobody else.
+    fn has_been_emptied(&self, target: ServerId) -> bool {
+        self.order() == Order::LowerWins && self.handlespace.count(Some(target)) == 0
     }
 
     /// Something was heard of a peer itself: who is about to take it over gives up.
@@ -72,7 +82,13 @@ impl Registrar {
     }
 
     pub(super) fn on_contest_timeout(&mut self, now: Time, target: ServerId) {
-        self.contest(now, |contests, live, out| contests.on_timeout(target, live, out));
+        let open = self.contests.is_initiating(target) || self.contests.has_yielded(target);
+        if open && self.has_been_emptied(target) {
+            self.contest(now, |contests, _, out| contests.end(target, out));
+            self.forget_peer(now, target);
+        } else {
+            self.contest(now, |contests, live, out| contests.on_timeout(target, live, out));
+        }
     }
 
     /// Which registrars are alive may have changed, and with them the order.

@@ -678,10 +678,9 @@ fn the_lower_identifier_goes_on_while_anybody_hears_a_registrar_of_rsplib() {
     assert_eq!(world.registrar.order(), contests::Order::HigherWins);
 }
 
-#[test]
-fn gives_way_to_a_lower_identifier_of_rsplib_and_sees_by_its_table_that_it_is_done() {
+/// The same, and 0xccc owned an element and has died.
+fn mixed_and_bereaved() -> (World, LinkId) {
     let (mut world, theirs, ours) = mixed();
-    // 0xccc owns an element, and dies.
     let element = PoolElement { home: Some(server_id(0xccc)), ..over_sctp(1, 300) };
     let asap = sctp(&["10.1.1.5"], 40_005, TransportUse::DataOnly);
     let element = PoolElement { asap_transport: Some(asap), ..element };
@@ -696,31 +695,78 @@ fn gives_way_to_a_lower_identifier_of_rsplib_and_sees_by_its_table_that_it_is_do
     world.input(Input::Message { link: ours, channel: Channel::Enrp, bytes: &bytes, complete: true });
     world.down(ours);
     world.done();
-    let init = "07000010 00000bbb 0000aaaa 00000ccc";
-    receive(&mut world, theirs, init);
-    let acks: Vec<Done> = world.done();
-    let is_ack = |done: &Done| {
+    (world, theirs)
+}
+
+/// Registrar 0xbbb wants to take 0xccc over.
+const INIT: &str = "07000010 00000bbb 0000aaaa 00000ccc";
+
+fn acknowledges(world: &mut World, link: LinkId) -> bool {
+    world.done().iter().any(|done| {
         matches!(done, Done::Enrp(to, EnrpMessage::InitTakeoverAck { target, .. })
-        if *to == theirs && *target == Some(server_id(0xccc)))
-    };
-    assert!(acks.iter().any(is_ack), "{acks:?}");
+            if *to == link && *target == Some(server_id(0xccc)))
+    })
+}
+
+/// It has done so: its checksum is over the element now, `pool`/00000001, and its table has it.
+fn show_takeover(world: &mut World, theirs: LinkId) {
+    world.done();
+    receive(world, theirs, &PRESENCE.replace("ffff0000", "1f1f0000"));
+    assert_eq!(world.registrar.counters().audits, 1);
+    let table = "0300004c 00000bbb 0000aaaa 00090008 706f6f6c 000a0038 00000001 00000bbb 000493e0
+        00040010 00070000 00010008 0a010105 00080008 00000001 00040010 9c450000 00010008 0a010105";
+    receive(world, theirs, table);
+    assert_eq!(world.element("pool", 1).home, Some(rsplib()));
+}
+
+fn knows(world: &World, server: u32) -> bool {
+    world.registrar.peers().any(|peer| peer.server == server_id(server))
+}
+
+#[test]
+fn gives_way_to_a_lower_identifier_of_rsplib_and_sees_by_its_table_that_it_is_done() {
+    let (mut world, theirs) = mixed_and_bereaved();
+    receive(&mut world, theirs, INIT);
+    assert!(acknowledges(&mut world, theirs));
     // RSPLIB needs its time: this one does not begin itself meanwhile.
     for _ in 0..14 {
         world.pass(ms(500));
         receive(&mut world, theirs, PRESENCE);
     }
     assert_eq!(world.registrar.counters().takeovers_begun, 0);
-    // Its checksum is over the element now, `pool`/00000001, and its table has it.
-    world.done();
-    receive(&mut world, theirs, &PRESENCE.replace("ffff0000", "1f1f0000"));
-    assert_eq!(world.registrar.counters().audits, 1);
-    let table = "0300004c 00000bbb 0000aaaa 00090008 706f6f6c 000a0038 00000001 00000bbb 000493e0
-        00040010 00070000 00010008 0a010105 00080008 00000001 00040010 9c450000 00010008 0a010105";
-    receive(&mut world, theirs, table);
-    assert_eq!(world.element("pool", 1).home, Some(rsplib()));
+    show_takeover(&mut world, theirs);
     world.pass(Duration::from_secs(1));
     assert_eq!(world.registrar.counters().takeovers_begun, 0);
-    assert!(world.registrar.peers().all(|peer| peer.server != server_id(0xccc)), "it is off the list");
+    assert!(!knows(&world, 0xccc), "it is off the list");
+}
+
+/// The other one sees the same, and tells nobody of a takeover that is not its own.
+#[test]
+fn what_was_left_to_another_of_ours_ends_when_rsplib_has_taken_over() {
+    let (mut world, theirs) = mixed_and_bereaved();
+    let ours = up_at(&mut world, Protocol::Enrp, ("10.1.1.4", ENRP));
+    show(&mut world, ours, 0x111, Capabilities::HEARS_RSPLIB);
+    receive(&mut world, theirs, INIT);
+    assert!(acknowledges(&mut world, theirs));
+    receive(&mut world, ours, "07000010 00000111 0000aaaa 00000ccc");
+    assert!(acknowledges(&mut world, ours), "a lower identifier still");
+    show_takeover(&mut world, theirs);
+    for _ in 0..100 {
+        show(&mut world, ours, 0x111, Capabilities::HEARS_RSPLIB);
+        world.pass(ms(100));
+    }
+    assert_eq!(world.registrar.counters().takeovers_begun, 0);
+    assert!(!knows(&world, 0xccc), "it is off the list");
+}
+
+#[test]
+fn in_a_mixed_scope_one_that_owns_nothing_is_only_forgotten() {
+    let (mut world, _, ours) = mixed();
+    world.down(ours);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.registrar.counters().accusations, 1);
+    assert_eq!(world.registrar.counters().takeovers_begun, 0);
+    assert!(!knows(&world, 0xccc));
 }
 
 #[test]

@@ -43,6 +43,10 @@
  * otherwise.
  */
 
+/* <netdb.h> has these. */
+struct addrinfo;
+struct hostent;
+
 
 /** The API version that `rsp_initialize` writes into `struct rsp_info`. */
 #define RSPLIB_VERSION 2
@@ -1626,21 +1630,6 @@ int asap_open(const char *name,
               int flags);
 
 /**
- * Tells the address of the element that a descriptor of `asap_open` is at now.
- *
- * `fd`: from `asap_open`, or a duplicate. `addr`, `len`: as getpeername(2): `*len` is the room there is, then what the
- * address takes.
- *
- * Returns 0 or -1. Errors: EBADF (none of `asap_open`, or of the parent in a forked child), EFAULT, ENOTCONN (no element
- * now: not yet, failing over, or over).
- *
- * Threads: any. Fork: of no use in the child. Since 0.1.
- */
-int asap_getpeername(int fd,
-                     struct sockaddr *addr,
-                     socklen_t *len);
-
-/**
  * Makes a server of the program's an element of a pool: a TCP or SCTP (one-to-one) socket that listens, or a bound UDP
  * socket. The program goes on accepting and serving at it as before, and the library keeps the
  * registration alive. Called again for the same descriptor it changes policy values and interval. The library is
@@ -1685,6 +1674,102 @@ int asap_serve(int fd,
  * Threads: any. Fork: EINVAL in the child. RFC 5352 3.2. Since 0.1.
  */
 int asap_unserve(int fd);
+
+/**
+ * As getaddrinfo(3), which also takes names of pools: `pool://HANDLE?OPTION=VALUE&...` (docs/adopting.md).
+ *
+ * `node`, `service`, `hints`, `result`: as getaddrinfo(3). For a pool's name the list has one address for streams that stands
+ * for the pool in this process and its children: of 240.0.0.0/4, or of 100::/64 where `hints` asks for AF_INET6. Its port is the
+ * service's and means nothing. `asap_connect` takes it; the list is freed by freeaddrinfo(3). Nobody is asked yet whether there is such a pool.
+ *
+ * Returns 0 or an error for gai_strerror(3). Errors: as getaddrinfo(3); EAI_NONAME if something is wrong with a pool's name (`asap_last_error` says what),
+ * EAI_SOCKTYPE if `hints` asks for anything but streams, EAI_MEMORY after 4096 different names.
+ *
+ * Threads: any. Fork: any; addresses that a parent got hold in the child. Since 0.1.
+ */
+int asap_getaddrinfo(const char *node,
+                     const char *service,
+                     const struct addrinfo *hints,
+                     struct addrinfo **result);
+
+/**
+ * As gethostbyname(3), which also takes names of pools, as `asap_getaddrinfo` does.
+ *
+ * `name`: as gethostbyname(3). For a pool's name the result has one address of 240.0.0.0/4, which stands for the pool in this process
+ * and its children; `asap_connect` takes it.
+ *
+ * Returns as gethostbyname(3); NULL for an error. Errors: h_errno as by gethostbyname(3); HOST_NOT_FOUND if something is wrong
+ * with a pool's name (`asap_last_error` says what), NO_RECOVERY after 4096 different names.
+ *
+ * Threads: as gethostbyname(3), the result is of the process, not of the thread. Fork: any. Since 0.1.
+ */
+struct hostent *asap_gethostbyname(const char *name);
+
+/**
+ * As connect(2), which also takes addresses of `asap_getaddrinfo` that stand for pools: the descriptor becomes what `asap_open`
+ * gives, with its number, and with O_NONBLOCK, FD_CLOEXEC, SO_RCVTIMEO and SO_SNDTIMEO as they were. The socket that it was is
+ * closed: duplicates of it are not connected, and an epoll set has to be told of it (again) after this call. The library is
+ * started if it does not run yet.
+ *
+ * `fd`, `addr`, `len`: as connect(2); for a pool a TCP or SCTP (one-to-one) socket. Blocks as `asap_open` does, unless the descriptor is
+ * non-blocking: then the result is EINPROGRESS, and the descriptor is writable as soon as an element is reached; if none is,
+ * SO_ERROR is ECONNRESET.
+ *
+ * Returns 0 or -1. Errors: as connect(2), and as `asap_open`, but ECONNREFUSED where that has ENOENT (no such pool);
+ * EPROTONOSUPPORT (another kind of socket).
+ *
+ * Threads: any. Fork: as `asap_open`. RFC 5352 3.3. Since 0.1.
+ */
+int asap_connect(int fd,
+                 const struct sockaddr *addr,
+                 socklen_t len);
+
+/**
+ * As listen(2); then, if the environment has ASAP_POOL, registers the socket as `asap_serve` does, by that name (or handle), and
+ * waits for no registrar: it is tried until there is one. Sockets that are not TCP or SCTP are left alone; so are those of
+ * other ports where ASAP_POOL_PORT names one, and second ones of a port that is registered, as servers have for IPv4 and
+ * IPv6. The library is started if it does not run yet.
+ *
+ * `fd`, `backlog`: as listen(2).
+ *
+ * Returns 0 or -1. Errors: as listen(2); with ASAP_POOL, EINVAL (its name, or ASAP_POOL_PORT is no port), EMFILE, ENFILE, ENOMEM,
+ * EAGAIN (no thread), and as `rsp_initialize`; the socket listens then all the same.
+ *
+ * Threads: any. Fork: as `asap_serve`: a program that forks after this call and goes on in the child is in no pool; have it run
+ * in the foreground. RFC 5352 3.1. Since 0.1.
+ */
+int asap_listen(int fd,
+                int backlog);
+
+/**
+ * As getpeername(2); for a descriptor of `asap_open`, or of `asap_connect` to a pool, the address of the element that it is at now.
+ *
+ * `fd`, `addr`, `len`: as getpeername(2).
+ *
+ * Returns 0 or -1. Errors: as getpeername(2); ENOTCONN (no element now: not yet, or failing over). Once a stream is over,
+ * its address is that of a pair of sockets, AF_UNIX.
+ *
+ * Threads: any. Fork: in a child streams of the parent have such an address, too. Since 0.1.
+ */
+int asap_getpeername(int fd,
+                     struct sockaddr *addr,
+                     socklen_t *len);
+
+/**
+ * As setsockopt(2); for a descriptor of `asap_open`, or of `asap_connect` to a pool, options of IP, IPv6 and TCP are taken and
+ * mean nothing: what carries the stream has TCP_NODELAY, and is another one after a failover.
+ *
+ * `fd`, `level`, `option`, `value`, `length`: as setsockopt(2).
+ *
+ * Returns 0 or -1. Errors: as setsockopt(2).
+ *
+ * Threads: any. Fork: as setsockopt(2); streams of the parent are ordinary sockets in the child. Since 0.1.
+ */
+int asap_setsockopt(int fd,
+                    int level,
+                    int option,
+                    const void *value,
+                    socklen_t length);
 
 /**
  * Starts a registrar within this program, in a background thread of its own (two with an administration

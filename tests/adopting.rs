@@ -6,6 +6,7 @@ mod programs;
 mod tools;
 
 use programs::{FLAVOURS, GCC, PATIENCE, Program, Programs, registrar, server};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -245,6 +246,212 @@ fn names_are_understood_wherever_a_handle_is() {
     client.expect("0x");
     client.ends_well();
     streams(&programs, "use", &name, &nobody).ends_well();
+}
+
+/// The calls that the shim is about, as its header says.
+fn shimmed() -> Vec<String> {
+    let header = std::fs::read_to_string(library::root().join("include/asap/sockets.h")).expect("a header");
+    let renamed = header.lines().filter_map(|line| line.strip_prefix("#pragma redefine_extname "));
+    let names = renamed.map(|names| {
+        let (old, new) = names.split_once(' ').expect("two names");
+        assert_eq!(new, format!("asap_{old}"));
+        assert!(header.contains(&format!("__wrap_{old}(")), "{old} is not wrapped");
+        old.to_owned()
+    });
+    names.collect()
+}
+
+/// Links what cannot be compiled again.
+const WRAPPED: &str = "-Wl,--wrap=getaddrinfo,--wrap=gethostbyname,--wrap=connect,--wrap=listen,--wrap=getpeername,--wrap=setsockopt";
+
+#[test]
+fn objects_that_cannot_be_compiled_again_are_linked_otherwise() {
+    let names = shimmed();
+    let flags: Vec<String> = names.iter().map(|name| format!("--wrap={name}")).collect();
+    assert_eq!(WRAPPED, format!("-Wl,{}", flags.join(",")));
+    let pc = std::fs::read_to_string(library::root().join("packaging/libasap.pc.in")).expect("a file");
+    assert!(pc.contains(&format!("\nwrap={WRAPPED}\n")), "packaging/libasap.pc.in says otherwise");
+
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let source = |name: &str| format!("{}/tests/c/{name}.c", library::root().display());
+    let object =
+        |name: &str| programs.compile(&format!("{name}.o"), &["-c", &source(name)]).display().to_string();
+    let (server, client) = (object("chat_server"), object("poll_client"));
+    let header = format!("{}/include/asap/sockets.h", library::root().display());
+    let wrap = programs
+        .compile("asap-wrap.o", &["-DASAP_WRAP", "-Wall", "-Wextra", "-Werror", "-x", "c", "-c", &header]);
+    let wrap = wrap.display().to_string();
+    let link = |name: &str, object: &str| {
+        programs.compile(name, &[&[object, &wrap, WRAPPED], &programs.linked()[..]].concat())
+    };
+    let server = link("wrapped-server", &server);
+    moves_on(&link("wrapped-client", &client), "Wrapped", &server, &address);
+
+    // With the static library, which makes such calls itself, only the objects are to be changed.
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(names.iter().flat_map(|name| ["--redefine-sym".to_owned(), format!("{name}=asap_{name}")]));
+    assert!(objcopy.arg(&client).status().expect("objcopy runs (binutils)").success());
+    let archive = programs.library.join("libasap.a").display().to_string();
+    let private = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc".split(' ');
+    let arguments: Vec<&str> = [client.as_str(), &archive].into_iter().chain(private).collect();
+    moves_on(&programs.compile("static-client", &arguments), "Static", &server, &address);
+}
+
+#[test]
+fn what_is_called_like_a_socket_call_but_is_none_survives() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let c = "#define _GNU_SOURCE\n#include <sys/socket.h>\n#include <netdb.h>\n\
+        struct ops { int (*connect)(int); int listen; };\n\
+        static int one(int x) { return x + 1; }\n\
+        struct ops ops = {.connect = one, .listen = 2};\n\
+        int (*pointer)(int, const struct sockaddr *, socklen_t) = connect;\n\
+        int use(struct ops *o) { int setsockopt = o->listen; return o->connect(setsockopt) + listen(0, 0); }\n";
+    let cpp = "#include <functional>\n#include <sys/socket.h>\n#include <netdb.h>\n\
+        struct Signal { int connect(int); static int listen(int); };\n\
+        namespace mine { int connect(int); }\n\
+        int use(Signal &s) { auto f = std::bind(mine::connect, s.connect(1) + Signal::listen(2));\n\
+        return f() + ::connect(0, nullptr, 0) + listen(0, 0); }\n";
+    for (compiler, language, text) in
+        [("gcc", "c", c), ("clang", "c", c), ("g++", "c++", cpp), ("clang++", "c++", cpp)]
+    {
+        if !have(compiler, if compiler == "clang++" { "clang" } else { compiler }) {
+            continue;
+        }
+        for forced in [false, true] {
+            let (source, object) = (folder.path().join("source"), folder.path().join("object.o"));
+            let line = if forced { "" } else { "#include <asap/sockets.h>\n" };
+            std::fs::write(&source, format!("{line}{text}")).expect("a file");
+            let mut command = Command::new(compiler);
+            command.args(["-Wall", "-Wextra", "-Werror", "-O2", "-D_FORTIFY_SOURCE=2", "-x", language]);
+            if forced {
+                command.args(["-include", "asap/sockets.h"]);
+            }
+            command
+                .arg("-I")
+                .arg(library::root().join("include"))
+                .arg("-c")
+                .arg(&source)
+                .arg("-o")
+                .arg(&object);
+            assert!(command.status().expect("it runs").success(), "{compiler}");
+            let listed = Command::new("nm").arg("-u").arg(&object).output().expect("nm runs (binutils)");
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            let all: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().last()).collect();
+            for wanted in ["asap_connect", "asap_listen"] {
+                assert!(all.contains(&wanted), "{compiler}: {all:?}");
+            }
+            assert!(!all.contains(&"connect") && !all.contains(&"listen"), "{compiler}: {all:?}");
+            if language == "c++" {
+                for own in ["_ZN6Signal7connectEi", "_ZN6Signal6listenEi", "_ZN4mine7connectEi"] {
+                    assert!(all.contains(&own), "{compiler}: {all:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A program of `tests/c` that knows nothing of pools, as it is.
+fn ordinary(programs: &Programs, name: &str) -> PathBuf {
+    let source = library::root().join("tests/c").join(name).with_extension("c");
+    programs.compile(&format!("{name}-ordinary"), &["-std=c11", source.to_str().expect("a path")])
+}
+
+/// The same with one line more.
+fn adopted(programs: &Programs, name: &str) -> PathBuf {
+    let source = library::root().join("tests/c").join(name).with_extension("c");
+    let text = std::fs::read_to_string(source).expect("a source");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let changed = folder.path().join(name).with_extension("c");
+    std::fs::write(&changed, format!("#include <asap/sockets.h>\n{text}")).expect("a file");
+    let source = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", changed.to_str().expect("a path")];
+    programs.compile(&format!("{name}-adopted"), &[&source, &programs.linked()[..]].concat())
+}
+
+/// An ordinary server, and its port; `pool`: the one it is told to be in.
+fn chat_server(path: &Path, pool: Option<&str>, registrar: &str) -> (String, Program) {
+    let mut command = Command::new(path);
+    command.args(["127.0.0.1", "0"]).env("ASAP_REGISTRARS", registrar);
+    command.envs(pool.map(|pool| ("ASAP_POOL", pool)));
+    let mut server = Program::run("chat_server".to_owned(), command);
+    (server.expect("port "), server)
+}
+
+/// Has a client speak with the first of two servers, and, when that is killed, with the other.
+fn moves_on(client: &Path, pool: &str, server: &Path, registrar: &str) {
+    let mut servers: BTreeMap<_, _> =
+        (0..2).map(|_| chat_server(server, Some(&format!("pool://{pool}")), registrar)).collect();
+    elements(pool, registrar, 2);
+    let mut client = Program::start(client, &[&format!("pool://{pool}"), "7"], registrar);
+    let first = client.expect("connected to ");
+    client.say("to the first");
+    client.expect("to the first");
+    let begun = Instant::now();
+    servers.remove(&first).expect("one of the servers").kill();
+    client.expect("lost");
+    let second = client.expect("connected to ");
+    println!("{pool}: another server {:?} after the kill", begun.elapsed());
+    assert!(servers.contains_key(&second), "{second} is not the port of the other server");
+    client.say("to the second");
+    client.expect("to the second");
+    client.ends_well();
+}
+
+#[test]
+fn ordinary_programs_with_one_line_more_reach_and_are_pools() {
+    for flavour in FLAVOURS {
+        if !flavour.is_here() {
+            continue;
+        }
+        let programs = Programs::new(flavour);
+        let (_registrar, address) = registrar();
+        let server = adopted(&programs, "chat_server");
+        for client in ["poll_client", "select_client"] {
+            moves_on(&adopted(&programs, client), client, &server, &address);
+        }
+    }
+}
+
+#[test]
+fn ordinary_sockets_are_untouched() {
+    let programs = Programs::new(GCC);
+    let (_silent, nobody) = nobody();
+    let both = |name: &str| [ordinary(&programs, name), adopted(&programs, name)];
+    let [servers, clients] = [both("chat_server"), both("poll_client")];
+    for (server, client) in servers.iter().zip(clients.iter().rev()) {
+        let (port, mut server) = chat_server(server, None, &nobody);
+        let mut client = Program::start(client, &["127.0.0.1", &port], &nobody);
+        assert_eq!(client.expect("connected to "), port);
+        client.say("hello");
+        client.expect("hello");
+        client.ends_well();
+        server.expect("gone: ");
+        let threads = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).expect("its threads");
+        assert_eq!(threads.count(), 1, "a library that is not asked for anything starts nothing");
+    }
+}
+
+#[test]
+fn a_server_is_registered_once_for_a_port_and_only_for_its_own() {
+    let programs = Programs::new(GCC);
+    let (_registrar, address) = registrar();
+    let server = adopted(&programs, "chat_server");
+    let start = |port: &str, pool: &str| {
+        let mut command = Command::new(&server);
+        command.args(["127.0.0.1", "0"]).env("ASAP_REGISTRARS", &address);
+        Program::run("chat_server".to_owned(), {
+            command.env("ASAP_POOL", pool).env("ASAP_POOL_PORT", port);
+            command
+        })
+    };
+    let mut other = start("1", "Port");
+    other.expect("port ");
+    let (_, _there) = chat_server(&server, Some("Port"), &address);
+    elements("Port", &address, 1);
+    let mut wrong = start("http", "Port");
+    assert!(!wrong.ended().success());
+    let mut wrong = start("1", "pool://?");
+    assert!(!wrong.ended().success());
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn generated() -> String {
         "mapping",
         "tags",
         "plain",
+        "sockets",
         "registrar",
     ] {
         builder = builder.with_src(root().join("src/capi").join(file).with_extension("rs"));

@@ -6,14 +6,19 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 const FUNCTIONS: &[&str] = &[
+    "asap_connect",
+    "asap_getaddrinfo",
+    "asap_gethostbyname",
     "asap_getpeername",
     "asap_last_error",
+    "asap_listen",
     "asap_open",
     "asap_registrar_address",
     "asap_registrar_start",
     "asap_registrar_stop",
     "asap_serve",
     "asap_set_log",
+    "asap_setsockopt",
     "asap_unserve",
     "asap_version",
     "rsp_accept",

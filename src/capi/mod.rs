@@ -22,6 +22,7 @@ mod policy;
 mod pool;
 mod registrar;
 mod session;
+mod sockets;
 mod tags;
 
 pub use context::*;
@@ -34,6 +35,7 @@ pub use plain::*;
 pub use pool::*;
 pub use registrar::*;
 pub use session::*;
+pub use sockets::*;
 pub use tags::*;
 
 use crate::name::{self, Name, Settings};

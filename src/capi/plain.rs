@@ -1,10 +1,8 @@
 //! Pools for programs with plain descriptors: one to read and write, and those at which they listen.
 
-use super::address;
 use super::error::guard;
 use super::layout::rsp_loadinfo;
 use super::policy::{loadinfo, policy};
-use super::session::DEFAULT_RENEWAL;
 use super::{error, parse_name};
 use crate::name::Name;
 use crate::policy::Policy;
@@ -98,54 +96,6 @@ pub unsafe extern "C" fn asap_open(name: *const c_char, flags: c_int) -> c_int {
     })
 }
 
-/// Tells the address of the element that a descriptor of `asap_open` is at now.
-///
-/// `fd`: from `asap_open`, or a duplicate. `addr`, `len`: as getpeername(2): `*len` is the room there is, then what the
-/// address takes.
-///
-/// Returns 0 or -1. Errors: EBADF (none of `asap_open`, or of the parent in a forked child), EFAULT, ENOTCONN (no element
-/// now: not yet, failing over, or over).
-///
-/// Threads: any. Fork: of no use in the child. Since 0.1.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn asap_getpeername(
-    fd: c_int,
-    addr: *mut libc::sockaddr,
-    len: *mut libc::socklen_t,
-) -> c_int {
-    guard(|| {
-        let peer = match socket::stream_peer(fd) {
-            Some(peer) => peer?,
-            None => return error(libc::EBADF, format!("descriptor {fd} is none of asap_open()")),
-        };
-        // SAFETY: the caller's promise.
-        unsafe { put_address(peer, addr, len)? };
-        Ok(0)
-    })
-}
-
-/// Writes an address as getpeername(2) does.
-///
-/// # Safety
-/// `len` is NULL or readable and writable, `addr` NULL or writable for as many bytes as it says.
-pub(super) unsafe fn put_address(
-    address: std::net::SocketAddr,
-    addr: *mut libc::sockaddr,
-    len: *mut libc::socklen_t,
-) -> Result<()> {
-    if addr.is_null() || len.is_null() {
-        return error(libc::EFAULT, "addr or len is NULL");
-    }
-    let bytes = address::write(address);
-    // SAFETY: not NULL, and as large as said by the caller's promise.
-    unsafe {
-        let room = usize::try_from(*len).unwrap_or(0).min(bytes.len());
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast::<u8>(), room);
-        *len = bytes.len() as libc::socklen_t;
-    }
-    Ok(())
-}
-
 /// Makes a server of the program's an element of a pool: a TCP or SCTP (one-to-one) socket that listens, or a bound UDP
 /// socket. The program goes on accepting and serving at it as before, and the library keeps the
 /// registration alive. Called again for the same descriptor it changes policy values and interval. The library is
@@ -194,14 +144,7 @@ pub unsafe extern "C" fn asap_serve(
 /// # Safety
 /// `config` is NULL or as the C documentation demands.
 unsafe fn serving(config: *const asap_serve_config) -> Result<Serving> {
-    let mut serving = Serving {
-        policy: None,
-        id: None,
-        renewal: DEFAULT_RENEWAL,
-        health: None,
-        interval: Duration::from_secs(1),
-        patience: Duration::from_secs(5),
-    };
+    let mut serving = Serving::default();
     if config.is_null() {
         return Ok(serving);
     }

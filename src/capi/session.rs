@@ -13,9 +13,6 @@ use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a re-registration interval of 0 stands for.
-pub(super) const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
-
 /// Creates a socket.
 ///
 /// `domain`: AF_INET, AF_INET6, or 0 for both. `type`: SOCK_SEQPACKET (messages, with notifications; a
@@ -168,7 +165,7 @@ pub(super) unsafe fn register(
         Some(_) | None => unsafe { policy(loadinfo)? },
     };
     let renewal = match interval {
-        0 => DEFAULT_RENEWAL,
+        0 => socket::DEFAULT_RENEWAL,
         ms => Duration::from_millis(ms.into()),
     };
     let wait = if flags & REGF_DONTWAIT != 0 { Wait::No } else { wait_for(&name) };

@@ -182,6 +182,13 @@ impl Near {
     }
 }
 
+/// The error that a socket has to tell, once.
+pub fn take_error(fd: RawFd) -> Option<io::Error> {
+    // SAFETY: the program's for as long as this borrows it.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&fd).take_error().ok().flatten()
+}
+
 /// Gives another socket the time-outs of one that it replaces.
 pub fn copy_timeouts(from: RawFd, to: &OwnedFd) -> io::Result<()> {
     // SAFETY: the program's for as long as this borrows it.

@@ -10,8 +10,10 @@ use super::context::Context;
 use super::fork::Guarded;
 use super::relay::{PIECE, Relay, Turn};
 use super::{Options, Result, Wait, errors, serve, user};
+use crate::machine::LinkKind;
 use crate::name::{Name, OnFailure};
 use crate::runtime::fork::Private;
+use crate::runtime::listener::Given;
 use crate::runtime::pair::{self, Near};
 use crate::runtime::poller::Interest;
 use crate::runtime::readiness::{self, ReadySet};
@@ -363,12 +365,27 @@ pub(super) fn peer(fd: RawFd) -> Option<Result<SocketAddr>> {
 }
 
 /// See [`super::open_at`].
-pub(super) fn open_at(name: &Name, number: RawFd) -> Result<()> {
+pub(super) fn open_at(name: &Name, number: RawFd) -> Result<bool> {
     let system = |doing: &'static str| move |e: io::Error| errors::system(doing, &e);
     let nonblocking = pair::is_nonblocking(number).map_err(system("cannot look at the socket"))?;
+    // Programs ask so what has become of their first call.
+    if let Some(e) = pair::take_error(number) {
+        return Err(system("the stream has failed")(e));
+    }
+    match peer(number) {
+        Some(Ok(_)) => return Err(errors::error(libc::EISCONN, "this stream has an element")),
+        Some(Err(e)) => return Err(errors::error(libc::EALREADY, e.what)),
+        None => {}
+    }
+    let given = Given::new(number).map_err(system("this descriptor cannot become a stream to a pool"))?;
+    if given.kind() == LinkKind::Udp {
+        return Err(errors::error(libc::EPROTONOSUPPORT, "a pool is reached by streams, not by datagrams"));
+    }
+    drop(given);
     let far = open(name, nonblocking)?;
     pair::copy_timeouts(number, &far).map_err(system("cannot take over the socket's time-outs"))?;
-    pair::replace(far, number).map_err(system("cannot take over the socket's number"))
+    pair::replace(far, number).map_err(system("cannot take over the socket's number"))?;
+    Ok(!nonblocking)
 }
 
 /// See [`super::open`].

@@ -26,6 +26,7 @@ mod semantics;
 mod serve;
 mod settings;
 mod signal;
+mod stand_in;
 mod table;
 mod transfer;
 mod user;
@@ -51,7 +52,7 @@ use crate::runtime::duplicate::Duplicate;
 use crate::runtime::listener::{Given, close_given, has_sctp};
 use crate::session::SendOptions;
 use crate::types::{PeId, PoolElement, PoolHandle, Time};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +245,9 @@ pub enum Change {
     /// The elements present at the start, or after a new registrar was found, have all been told.
     UpToDate,
 }
+
+/// How often a registration is renewed where nobody has said so.
+pub const DEFAULT_RENEWAL: Duration = Duration::from_secs(30);
 
 static DEFAULT: Guarded<Option<Context>> = Guarded::new(None);
 
@@ -861,11 +865,25 @@ pub fn open(name: &Name, nonblocking: bool) -> Result<RawFd> {
     attendant::open_new(name, nonblocking)
 }
 
-/// The same under the number of a socket of the program's, which is closed; non-blocking if that is, with its time-outs.
+/// The same under the number of a socket of the program's, which is closed: TCP or one-to-one SCTP, not connected. The stream is
+/// non-blocking if that is, and has its time-outs. True: an element is reached; false: nobody waited for one.
 ///
-/// Errors: as [`open`], EBADF.
-pub fn open_at(name: &Name, number: RawFd) -> Result<()> {
+/// Errors: as [`open`]; EBADF, ENOTSOCK, EPROTONOSUPPORT (another kind of socket), EISCONN, EALREADY (a stream already,
+/// which has no element yet).
+pub fn open_at(name: &Name, number: RawFd) -> Result<bool> {
     attendant::open_at(name, number)
+}
+
+/// The address that stands for a name in this process, IPv4 or `v6`.
+///
+/// Errors: ENOMEM (too many names).
+pub fn stand_in(name: &Name, v6: bool) -> Result<IpAddr> {
+    stand_in::address(name, v6)
+}
+
+/// The name that an address stands for, if it does.
+pub fn stands_for(address: IpAddr) -> Option<Name> {
+    stand_in::name(address)
 }
 
 /// The address of the element that a stream is at; none: the descriptor is no stream of this process.
@@ -882,6 +900,14 @@ pub fn stream_peer(fd: RawFd) -> Option<Result<SocketAddr>> {
 /// Errors: EBADF, ENOTSOCK, EPROTONOSUPPORT, EISCONN, EINVAL (not bound or listening; served otherwise; a registrar's name), and as [`register`].
 pub fn serve(fd: RawFd, name: &Name, serving: Serving, wait: Wait) -> Result<PeId> {
     serve::serve(fd, name, serving, wait)
+}
+
+/// Registers what a program listens at that knows nothing of it: waits for no registrar, and leaves alone what is not TCP or SCTP, has
+/// another port than `only`, or the port of one that is registered (as sockets for IPv4 and IPv6 have).
+///
+/// Errors: as [`serve`].
+pub fn serve_unasked(fd: RawFd, name: &Name, only: Option<u16>) -> Result<()> {
+    serve::serve_unasked(fd, name, only)
 }
 
 /// Takes it out of its pool; the descriptor stays open. When this returns nobody asks about its health any more.

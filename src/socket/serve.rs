@@ -5,7 +5,7 @@
 use super::attendant::running;
 use super::context::{self, Context};
 use super::fork::Guarded;
-use super::{Result, Wait, element, errors};
+use super::{DEFAULT_RENEWAL, Result, Wait, element, errors};
 use crate::endpoint::Offer;
 use crate::machine::LinkKind;
 use crate::name::Name;
@@ -44,6 +44,19 @@ pub struct Serving {
     pub interval: Duration,
     /// How long an answer may take.
     pub patience: Duration,
+}
+
+impl Default for Serving {
+    fn default() -> Serving {
+        Serving {
+            policy: None,
+            id: None,
+            renewal: DEFAULT_RENEWAL,
+            health: None,
+            interval: Duration::from_secs(1),
+            patience: Duration::from_secs(5),
+        }
+    }
 }
 
 /// A served descriptor.
@@ -189,6 +202,22 @@ pub(super) fn serve(fd: RawFd, name: &Name, serving: Serving, wait: Wait) -> Res
     Ok(id)
 }
 
+/// See [`super::serve_unasked`].
+pub(super) fn serve_unasked(fd: RawFd, name: &Name, only: Option<u16>) -> Result<()> {
+    let Ok(given) = Given::new(fd) else { return Ok(()) };
+    let Some(local) = given.local() else { return Ok(()) };
+    if given.kind() == LinkKind::Udp || only.is_some_and(|port| port != local.port()) {
+        return Ok(());
+    }
+    drop(given);
+    let others: Vec<Arc<Served>> = SERVED.lock().values().filter(|other| other.fd != fd).cloned().collect();
+    let twice = others.iter().any(|other| other.is_open() && other.port() == Some(local.port()));
+    if !twice {
+        serve(fd, name, Serving::default(), Wait::No)?;
+    }
+    Ok(())
+}
+
 fn register(
     context: &Context,
     again: bool,
@@ -254,8 +283,7 @@ fn ask(served: &Served, mut health: Health, interval: Duration, stopped: &Receiv
 pub(super) fn look_after(now: Time) -> bool {
     let all: Vec<Arc<Served>> = SERVED.lock().values().cloned().collect();
     for served in &all {
-        let there = FileId::of(served.fd) == Some(served.file) && (!served.listens || listens(served.fd));
-        if !there {
+        if !served.is_open() {
             log::info!("descriptor {} was closed: its element leaves pool {}", served.fd, served.handle);
             let mut table = SERVED.lock();
             if table.get(&served.fd).is_some_and(|present| Arc::ptr_eq(present, served)) {
@@ -278,6 +306,15 @@ pub(super) fn look_after(now: Time) -> bool {
 }
 
 impl Served {
+    /// Whether the program still has it, and listens.
+    fn is_open(&self) -> bool {
+        FileId::of(self.fd) == Some(self.file) && (!self.listens || listens(self.fd))
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.state.lock().offer.user_transport.port()
+    }
+
     /// Has its thread, if there is one, ask nothing more after the question under way.
     fn stop_asking(&self) {
         if let Some(asker) = self.state.lock().asker.take() {

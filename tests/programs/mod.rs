@@ -72,9 +72,24 @@ impl Programs {
         } else {
             (root().join("tests/c").join(name).with_extension("c"), "-std=c11")
         };
+        let source = source.to_str().expect("a path");
+        self.compile(
+            name,
+            &[&[standard, "-Wall", "-Wextra", "-Werror", "-pedantic", source], &self.linked()[..]].concat(),
+        )
+    }
+
+    /// What links a program with the library.
+    pub fn linked(&self) -> [&str; 4] {
+        ["-L", self.library.to_str().expect("a path"), "-lasap", "-lpthread"]
+    }
+
+    /// Compiles something under a name of its own.
+    pub fn compile(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let path = self.directory.join(name);
         let mut command = Command::new(self.flavour.compiler);
-        command.args([standard, "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]);
-        command.arg(root().join("include"));
+        command.args(["-g", "-O1", "-I"]).arg(root().join("include"));
+        command.arg(format!("-Wl,-rpath,{}", self.library.display()));
         if self.flavour.sanitized {
             command.args([
                 "-fsanitize=address,undefined",
@@ -82,8 +97,7 @@ impl Programs {
                 "-fno-omit-frame-pointer",
             ]);
         }
-        command.arg(&source).arg("-o").arg(&path).arg("-L").arg(&self.library);
-        command.arg(format!("-Wl,-rpath,{}", self.library.display())).args(["-lasap", "-lpthread"]);
+        command.arg("-o").arg(&path).args(arguments);
         let output = command.output().unwrap_or_else(|error| {
             panic!(
                 "{} cannot be run ({error}): apt-get install {}",
@@ -91,7 +105,7 @@ impl Programs {
             )
         });
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{} {}:\n{complaint}", self.flavour.compiler, source.display());
+        assert!(output.status.success(), "{} {arguments:?}:\n{complaint}", self.flavour.compiler);
         path
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Instant;
-use tools::have;
+use tools::{have, left_out};
 
 /// A plain TCP server that has registered itself by `asap_serve`.
 fn plain(programs: &Programs, arguments: &[&str], registrar: &str) -> Program {
@@ -246,6 +246,50 @@ fn names_are_understood_wherever_a_handle_is() {
     client.expect("0x");
     client.ends_well();
     streams(&programs, "use", &name, &nobody).ends_well();
+}
+
+/// netcat, not ours (`tests/netcat/get`): not a line of it is changed, nor does it know what to do when a server dies.
+#[test]
+fn netcat_goes_on_at_another_netcat() {
+    if left_out("netcat") {
+        return;
+    }
+    let source = library::root().join("build/netcat/netcat.c");
+    assert!(source.exists(), "the sources of netcat are not here: tests/netcat/get");
+    let programs = Programs::new(GCC);
+    // As Debian compiles it, but for the header and the library.
+    let debian = ["-std=gnu89", "-w", "-DLINUX", "-DTELNET", "-DIP_TOS", "-DDEBIAN_VERSION=\"1.10-47\""];
+    let ours = ["-include", "asap/sockets.h", source.to_str().expect("a path")];
+    let netcat = programs.compile("netcat", &[&debian[..], &ours, &programs.linked()].concat());
+
+    let (_registrar, address) = registrar();
+    let start = || {
+        // It tells on the standard error who connects.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" -n -v -l -s 127.0.0.1 2>&1"]).arg(&netcat);
+        command.env("ASAP_REGISTRARS", &address).env("ASAP_POOL", "Netcat");
+        let server = Program::run("netcat -l".to_owned(), command);
+        elements("Netcat", &address, 1);
+        server
+    };
+    let mut first = start();
+    let mut client = Program::start(&netcat, &["pool://Netcat?failover=resume", "7"], &address);
+    first.expect("connect to ");
+    client.say("to the first");
+    first.expect("to the first");
+    first.say("from the first");
+    client.expect("from the first");
+    // It serves one client, and does not listen any more.
+    elements("Netcat", &address, 0);
+    let mut second = start();
+    let begun = Instant::now();
+    first.kill();
+    second.expect("connect to ");
+    println!("netcat: at another server {:?} after the kill", begun.elapsed());
+    client.say("to the second");
+    second.expect("to the second");
+    second.say("from the second");
+    client.expect("from the second");
 }
 
 /// The calls that the shim is about, as its header says.

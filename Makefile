@@ -41,6 +41,7 @@ soak: SEEDS = 10000
 soak: endurance registrars sim model ## what takes too long for CI
 	$(CARGO) test --release --test sim a_hundred_thousand -- --ignored --nocapture
 	LAB_REQUESTS=100000 tests/lab/run stateful
+	LAB_MEMORY=3G tests/lab/run soak-rsplib
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all

@@ -5,7 +5,7 @@
     rsp.py LIBRARY [LIBRARY OPTION...] resolve POOL TIMES ITEMS             identifiers, a line for each request
     rsp.py LIBRARY [LIBRARY OPTION...] policies                             registers three elements of each policy
     rsp.py LIBRARY [LIBRARY OPTION...] choices                              resolves those, and judges what is chosen
-    rsp.py LIBRARY [LIBRARY OPTION...] report POOL TIMES                    a session that reports its element unreachable so often
+    rsp.py LIBRARY [LIBRARY OPTION...] report POOL TIMES PAUSE              a session that reports its element unreachable so often, seconds between
     rsp.py LIBRARY [LIBRARY OPTION...] session POOL                         a number every 200 ms to an echo server; notifications
 
 LIBRARY is librsplib.so.3 (Debian's) or libasap.so. Elements stay registered until SIGTERM. What happens is told with milliseconds.
@@ -228,13 +228,14 @@ def resolve(library, words):
 
 
 def report(library, words):
-    pool, times = words[0].encode(), int(words[1])
+    pool, times, pause = words[0].encode(), int(words[1]), float(words[2])
     sd = library.socket()
     if library.it.rsp_connect(sd, pool, size_t(len(pool)), 0) < 0:
         library.fail("rsp_connect")
     for _ in range(times):
         say(f"reports {library.element(sd):08x}")
         library.it.rsp_forcefailover(sd, UNREACHABLE, 0)
+        time.sleep(pause)
     found = library.resolve(words[0], 10)
     say("left", *([f"{identifier:08x}" for identifier in found] if isinstance(found, list) else ["error", found]))
     library.it.rsp_close(sd)

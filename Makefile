@@ -8,6 +8,7 @@ SEEDS ?= 1000
 all: ## build library, daemon, tools (target/release)
 	$(CARGO) build --release --workspace
 	ln -sf libasap.so target/release/libasap.so.0
+	mkdir -p target/release/rsplib && ln -sf ../librsplib.so target/release/rsplib/librsplib.so.3
 
 examples: all ## build the C programs of c-examples (build/)
 	$(MAKE) -C c-examples LIBDIR=$(CURDIR)/target/release OUT=$(CURDIR)/build
@@ -42,6 +43,7 @@ soak: endurance registrars sim model ## what takes too long for CI
 	$(CARGO) test --release --test sim a_hundred_thousand -- --ignored --nocapture
 	LAB_REQUESTS=100000 tests/lab/run stateful
 	LAB_MEMORY=3G tests/lab/run soak-rsplib
+	LAB_SECONDS=600 LAB_TIMEOUT=900 tests/lab/run interop-dropin-kills
 
 lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all

@@ -325,9 +325,9 @@ struct rsp_registrar_info {
  */
 struct rsp_info {
     /** Set by `rsp_initialize`: `RSPLIB_VERSION`. */
-    int ri_version;
+    unsigned int ri_version;
     /** Set by `rsp_initialize`: `RSPLIB_REVISION`. */
-    int ri_revision;
+    unsigned int ri_revision;
     /** NULL. */
     const char *ri_build_date;
     /** NULL. */
@@ -398,7 +398,7 @@ struct rsp_loadinfo {
 };
 
 /** Names a session of a descriptor; 0 stands for "the session it is connected by". */
-typedef uint32_t rserpool_session_t;
+typedef int rserpool_session_t;
 
 /** A failover that has just succeeded; see `rsp_set_failover_callback`. */
 struct rsp_failover_info {
@@ -684,15 +684,18 @@ void rsp_freeinfo(struct rsp_info *info);
  *
  * `info`: from `rsp_initinfo`. `arg`: one of
  *   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
- *                                                   IPv6 addresses with port in brackets)
+ *                                                   IPv6 addresses with port in brackets), or those of DNS names
  *   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
+ *   -registrarannouncetimeout=MS, -registrarconnecttimeout=MS, -registrarconnectmaxtrials=N, -registrarrequesttimeout=MS,
+ *   -registrarresponsetimeout=MS, -registrarrequestmaxtrials=N
+ *                                                   the fields of struct rsp_info with these names
  *   -cspserver=ADDRESS[:PORT]                       report status there (port 2960 unless given), as often as
  *   -cspinterval=MILLISECONDS                       says; 0: not at all
  *   -cspidentifier=NUMBER                           as this pool element, whatever is registered (0x...: hexadecimal)
  *
  * Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
  * program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with
- * it. Nothing is printed.
+ * it. Nothing is printed. DNS names are looked up at once. (librsplib.so.3 has more words, and gives 0 for the six times and trials, too: docs/semantics.md.)
  * Errors: with 0, errno is EINVAL for a bad value, EFAULT for NULL, ENOMEM; otherwise unchanged.
  *
  * Threads: any; one at a time for the same `info`. Fork: safe in the child. Since 0.1.
@@ -824,7 +827,7 @@ int rsp_listen(int sd, int backlog);
  * another registrar when one is lost.
  *
  * `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
- * `loadinfo`: policy and values. `reregistrationInterval`: milliseconds between renewals (0: 30000);
+ * `loadinfo`: policy and values; NULL: round robin. `reregistrationInterval`: milliseconds between renewals (0: 30000);
  * the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
  * Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
  *

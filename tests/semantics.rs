@@ -7,7 +7,7 @@ use asap::hosting::{Announce, Listener, Running, Settings};
 use asap::machine::Protocol;
 use asap::policy::{Policy, PolicyType};
 use asap::runtime::listener::has_sctp;
-use asap::socket::{self, Context, Incoming, Kind, Notification, Options, Outgoing, Semantics, Wait};
+use asap::socket::{self, Context, Error, Incoming, Kind, Notification, Options, Outgoing, Semantics, Wait};
 use asap::types::{PeId, PoolHandle};
 use carrier::carrier;
 use std::io::{Read, Write};
@@ -79,7 +79,7 @@ fn pool(name: &str) -> PoolHandle {
     PoolHandle::new(name.as_bytes()).unwrap()
 }
 
-fn connect(sd: RawFd, handle: &PoolHandle) -> socket::Result<()> {
+fn connect(sd: RawFd, handle: &PoolHandle) -> socket::Result<Option<Error>> {
     socket::connect(sd, handle, Duration::ZERO, PATIENCE)
 }
 
@@ -87,7 +87,7 @@ fn register(sd: RawFd, handle: &PoolHandle, policy: Policy) -> socket::Result<Pe
     socket::register(sd, handle, &policy, RENEWAL, None, true, PATIENCE)
 }
 
-fn fail_over(sd: RawFd) -> socket::Result<()> {
+fn fail_over(sd: RawFd) -> socket::Result<Option<Error>> {
     socket::force_failover(sd, false, Duration::ZERO, PATIENCE)
 }
 
@@ -119,21 +119,23 @@ fn connecting_to_nobody_fails_at_once_or_with_the_next_call() {
         let world = World::new(semantics);
         let handle = pool("Nobody");
         let sd = world.socket(Kind::SeqPacket);
+        let begun = Instant::now();
         let connected = connect(sd, &handle);
+        assert!(begun.elapsed() >= semantics.failing_takes);
         if semantics.failures_are_told {
             assert_eq!(errno(connected), Some(libc::ENOENT));
             assert_eq!(errno(next(sd)), Some(libc::ENOTCONN), "it is as it was");
             continue;
         }
-        connected.unwrap();
+        assert_eq!(connected.unwrap().map(|hidden| hidden.errno), Some(libc::ENOENT), "for errno");
         let mut poll = [libc::pollfd { fd: sd, events: libc::POLLIN, revents: 0 }];
         assert_eq!(socket::poll(&mut poll, Wait::No), Ok(1));
         assert_eq!((note(sd), note(sd)), (NECESSARY, NECESSARY), "at each call");
         assert_eq!(errno(send(sd, 0, b"x")), Some(libc::EPIPE));
-        fail_over(sd).unwrap();
+        assert_eq!(fail_over(sd).unwrap().map(|hidden| hidden.errno), Some(libc::ENOENT), "for errno");
         assert_eq!(note(sd), NECESSARY, "the pool is as empty as before");
         let server = world.server(Kind::SeqPacket, &handle);
-        fail_over(sd).unwrap();
+        assert_eq!(fail_over(sd), Ok(None));
         assert_eq!(note(sd), COMPLETE);
         send(sd, 0, b"hello").unwrap();
         // It looks for somebody by itself, too, and may have come just before it was told to move on.
@@ -165,8 +167,9 @@ fn without_registrar_calls_fail_or_only_seem_to_succeed() {
         }
         let user = context.socket(0, Kind::SeqPacket, 0).unwrap();
         let connected = socket::connect(user, &pool("Any"), Duration::ZERO, Wait::Default);
-        assert_eq!(errno(connected), told(libc::EHOSTUNREACH));
+        assert_eq!(errno(connected.clone()), told(libc::EHOSTUNREACH));
         if !semantics.failures_are_told {
+            assert_eq!(connected.unwrap().map(|hidden| hidden.errno), Some(libc::EIO), "for errno");
             assert_eq!(note(user), NECESSARY);
             let moved = socket::force_failover(user, false, Duration::ZERO, Wait::Default);
             assert_eq!(errno(moved), Some(libc::EIO));
@@ -301,6 +304,10 @@ fn closing_a_mapped_descriptor_leaves_the_original_or_not() {
             }
             other => panic!("{other:?}"),
         }
+        // What is mapped from the start can be mapped once more, and not by accident twice.
+        let output = world.context.map(1, None).unwrap();
+        assert_eq!(errno(world.context.map(output, None)), Some(libc::EINVAL));
+        socket::unmap(output).unwrap();
         // The other two are the runner's to see.
         assert_eq!(socket::unmap(0).is_ok(), semantics.maps_standard_streams);
     }

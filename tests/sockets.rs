@@ -446,7 +446,9 @@ fn errors_say_what_is_wrong() {
     let registry = Registry::start();
     let context = registry.context();
     let sd = context.socket(0, Kind::SeqPacket, 0).unwrap();
-    let errno = |result: socket::Result<()>| result.unwrap_err().errno;
+    fn errno<T: std::fmt::Debug>(result: socket::Result<T>) -> i32 {
+        result.unwrap_err().errno
+    }
     assert_eq!(errno(socket::connect(sd, &pool("Nobody"), Duration::ZERO, PATIENCE)), libc::ENOENT);
     assert_eq!(
         errno(socket::connect(sd, &pool(&"x".repeat(1025)), Duration::ZERO, PATIENCE)),

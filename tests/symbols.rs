@@ -1,9 +1,20 @@
 //! What the built libraries export: the functions of `include/asap.h` and nothing else (rustc has changed its mind about that before).
 
 mod library;
+mod tools;
 
 use std::collections::BTreeSet;
 use std::process::Command;
+
+/// Those in its style that RSPLIB has not.
+const OURS: &[&str] = &[
+    "rsp_getnextserver",
+    "rsp_getprimaryserver",
+    "rsp_sendto_pool",
+    "rsp_set_failover_callback",
+    "rsp_watch",
+    "rsp_watch_next",
+];
 
 const FUNCTIONS: &[&str] = &[
     "asap_connect",
@@ -90,14 +101,40 @@ fn run(program: &str, package: &str, arguments: &[&str]) -> String {
 
 #[test]
 fn shared_library_exports_the_functions_and_nothing_else() {
-    let so = library::build(&[]).join("libasap.so");
-    let listing = run("nm", "binutils", &["-D", "--defined-only", so.to_str().unwrap()]);
-    let exported: BTreeSet<&str> =
-        listing.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-    let expected: BTreeSet<&str> = FUNCTIONS.iter().copied().collect();
-    let surplus: Vec<_> = exported.difference(&expected).collect();
-    let missing: Vec<_> = expected.difference(&exported).collect();
-    assert!(surplus.is_empty() && missing.is_empty(), "surplus: {surplus:?}, missing: {missing:?}");
+    for so in
+        [library::build(&[]).join("libasap.so"), library::build(&["librsplib"]).join("rsplib/librsplib.so.3")]
+    {
+        let listing = run("nm", "binutils", &["-D", "--defined-only", so.to_str().unwrap()]);
+        let exported: BTreeSet<&str> =
+            listing.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+        let expected: BTreeSet<&str> = FUNCTIONS.iter().copied().collect();
+        let surplus: Vec<_> = exported.difference(&expected).collect();
+        let missing: Vec<_> = expected.difference(&exported).collect();
+        assert!(
+            surplus.is_empty() && missing.is_empty(),
+            "{}: surplus: {surplus:?}, missing: {missing:?}",
+            so.display()
+        );
+    }
+}
+
+#[test]
+fn all_functions_of_rsplib_are_among_them() {
+    let theirs: Vec<&&str> =
+        FUNCTIONS.iter().filter(|name| name.starts_with("rsp_") && !OURS.contains(name)).collect();
+    assert_eq!(theirs.len(), 51, "{theirs:?}");
+    if !tools::have("nm", "binutils") || tools::left_out("librsplib-dev") {
+        return;
+    }
+    let library = "/usr/lib/x86_64-linux-gnu/librsplib.so.3";
+    assert!(std::path::Path::new(library).exists(), "{library} is not here: apt-get install librsplib-dev");
+    let listing = run("nm", "binutils", &["-D", "--defined-only", library]);
+    let exported: BTreeSet<&str> = listing
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .filter(|name| name.starts_with("rsp_"))
+        .collect();
+    assert_eq!(exported, theirs.into_iter().copied().collect());
 }
 
 #[test]
@@ -117,10 +154,17 @@ fn header_declares_what_is_exported() {
 }
 
 #[test]
-fn shared_library_has_its_soname() {
-    let so = library::build(&[]).join("libasap.so");
-    let dynamic = run("readelf", "binutils", &["-d", so.to_str().unwrap()]);
-    assert!(dynamic.contains("soname: [libasap.so.0]"), "{dynamic}");
+fn shared_libraries_have_their_sonames_and_call_their_own_functions() {
+    let libraries = [
+        (library::build(&[]).join("libasap.so"), "libasap.so.0"),
+        (library::build(&["librsplib"]).join("rsplib/librsplib.so.3"), "librsplib.so.3"),
+    ];
+    for (so, soname) in libraries {
+        let dynamic = run("readelf", "binutils", &["-d", so.to_str().unwrap()]);
+        assert!(dynamic.contains(&format!("soname: [{soname}]")), "{dynamic}");
+        let relocations = run("readelf", "binutils", &["-r", "--wide", so.to_str().unwrap()]);
+        assert!(!relocations.contains(" rsp_"), "{relocations}");
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Set-up and everything around the sockets: configuration, start and end, version, log.
 
-use super::address;
 use super::error::{guard, guard_or, guard_void};
 use super::layout::*;
+use super::{address, console};
 use crate::csp::{CSP_PORT, ComponentId, Monitor};
-use crate::socket::{self, Options, Reporting, Result};
+use crate::runtime::names::look_up;
+use crate::socket::{self, Options, Reporting, Result, Semantics};
 use crate::types::PeId;
 use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
@@ -72,15 +73,18 @@ pub unsafe extern "C" fn rsp_freeinfo(info: *mut rsp_info) {
 ///
 /// `info`: from `rsp_initinfo`. `arg`: one of
 ///   -registrar=ADDRESS[:PORT][,ADDRESS[:PORT]...]   adds one registrar with these addresses (port 3863 unless given;
-///                                                   IPv6 addresses with port in brackets)
+///                                                   IPv6 addresses with port in brackets), or those of DNS names
 ///   -asapannounce=auto | off | ADDRESS[:PORT]       listen for announcements on IANA's groups and RSPLIB's, not at all, or there
+///   -registrarannouncetimeout=MS, -registrarconnecttimeout=MS, -registrarconnectmaxtrials=N, -registrarrequesttimeout=MS,
+///   -registrarresponsetimeout=MS, -registrarrequestmaxtrials=N
+///                                                   the fields of struct rsp_info with these names
 ///   -cspserver=ADDRESS[:PORT]                       report status there (port 2960 unless given), as often as
 ///   -cspinterval=MILLISECONDS                       says; 0: not at all
 ///   -cspidentifier=NUMBER                           as this pool element, whatever is registered (0x...: hexadecimal)
 ///
 /// Returns 1 if the word was one of these and is now in `info`; 0 if not: it may be an option of the
 /// program. A word of ours with a bad value also gives 0, and `asap_last_error` says what is wrong with
-/// it. Nothing is printed.
+/// it. Nothing is printed. DNS names are looked up at once. (librsplib.so.3 has more words, and gives 0 for the six times and trials, too: docs/semantics.md.)
 /// Errors: with 0, errno is EINVAL for a bad value, EFAULT for NULL, ENOMEM; otherwise unchanged.
 ///
 /// Threads: any; one at a time for the same `info`. Fork: safe in the child. Since 0.1.
@@ -92,74 +96,91 @@ pub unsafe extern "C" fn rsp_initarg(info: *mut rsp_info, arg: *const c_char) ->
             if info.is_null() || arg.is_null() {
                 return super::error(libc::EFAULT, "rsp_initarg: info or arg is NULL");
             }
-            // SAFETY: a C string, by the caller's promise.
-            let arg = unsafe { CStr::from_ptr(arg) }.to_string_lossy();
-            if let Some(list) = arg.strip_prefix("-registrar=") {
-                // SAFETY: `info` is an initialised structure, by the caller's promise.
-                unsafe { add_registrar(&mut *info, list)? };
-                return Ok(1);
+            // SAFETY: a C string and an initialised structure, by the caller's promise.
+            let (word, info) = unsafe { (CStr::from_ptr(arg), &mut *info) };
+            if word.to_bytes().starts_with(b"-log") && !Semantics::chosen().prints_nothing {
+                return console::understood(word).map(c_int::from);
             }
-            if let Some(value) = arg.strip_prefix("-asapannounce=") {
-                let (disable, group) = match value {
-                    "off" => (1, ptr::null_mut()),
-                    "auto" => (0, ptr::null_mut()),
-                    group => (0, announce_group(group)?),
-                };
-                // SAFETY: as above.
-                unsafe {
-                    (*info).ri_disable_autoconfig = disable;
-                    (*info).ri_registrar_announce = group;
-                }
-                return Ok(1);
+            match word.to_string_lossy().split_once('=') {
+                Some((name, value)) => understood(info, name, value).map(c_int::from),
+                None => Ok(0),
             }
-            if let Some(value) = arg.strip_prefix("-cspserver=") {
-                let Some(server) = address::parse(value, CSP_PORT) else {
-                    let what = format!("{arg}: no ADDRESS[:PORT] (numbers; IPv6 in brackets)");
-                    return super::error(libc::EINVAL, what);
-                };
-                // SAFETY: as above.
-                unsafe { (*info).ri_csp_server = kept(server) };
-                return Ok(1);
-            }
-            if let Some(value) = arg.strip_prefix("-cspinterval=") {
-                let Ok(interval) = value.parse() else {
-                    return super::error(libc::EINVAL, format!("{arg}: no number of milliseconds"));
-                };
-                // SAFETY: as above.
-                unsafe { (*info).ri_csp_interval = interval };
-                return Ok(1);
-            }
-            if let Some(value) = arg.strip_prefix("-cspidentifier=") {
-                let number = match value.strip_prefix("0x") {
-                    Some(hex) => u32::from_str_radix(hex, 16),
-                    None => value.parse(),
-                };
-                let Ok(number) = number else {
-                    return super::error(libc::EINVAL, format!("{arg}: no identifier of 32 bits"));
-                };
-                // SAFETY: as above.
-                unsafe { (*info).ri_csp_identifier = ComponentId::element(PeId(number)).number() };
-                return Ok(1);
-            }
-            Ok(0)
         },
     )
+}
+
+/// Takes a word of the command line in, if it is one of ours.
+fn understood(info: &mut rsp_info, name: &str, value: &str) -> Result<bool> {
+    let tuned = match name {
+        "-registrar" => {
+            add_registrar(info, value)?;
+            return Ok(true);
+        }
+        "-asapannounce" => {
+            (info.ri_disable_autoconfig, info.ri_registrar_announce) = match value {
+                "off" => (1, ptr::null_mut()),
+                "auto" => (0, ptr::null_mut()),
+                group => match addresses(name, value, group, ASAP_PORT)?[0] {
+                    group if group.ip().is_multicast() => (0, kept(group)),
+                    _ => return bad(name, value, "neither auto, off nor a multicast ADDRESS[:PORT]"),
+                },
+            };
+            return Ok(true);
+        }
+        "-cspserver" => {
+            info.ri_csp_server = kept(addresses(name, value, value, CSP_PORT)?[0]);
+            return Ok(true);
+        }
+        "-cspinterval" => {
+            info.ri_csp_interval = number(name, value)?;
+            return Ok(true);
+        }
+        "-cspidentifier" => {
+            let parsed = match value.strip_prefix("0x") {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => value.parse(),
+            };
+            let Ok(id) = parsed else { return bad(name, value, "no identifier of 32 bits") };
+            info.ri_csp_identifier = ComponentId::element(PeId(id)).number();
+            return Ok(true);
+        }
+        "-registrarannouncetimeout" => &mut info.ri_registrar_announce_timeout,
+        "-registrarconnecttimeout" => &mut info.ri_registrar_connect_timeout,
+        "-registrarconnectmaxtrials" => &mut info.ri_registrar_connect_max_trials,
+        "-registrarrequesttimeout" => &mut info.ri_registrar_request_timeout,
+        "-registrarresponsetimeout" => &mut info.ri_registrar_response_timeout,
+        "-registrarrequestmaxtrials" => &mut info.ri_registrar_request_max_trials,
+        _ => return Ok(false),
+    };
+    *tuned = number(name, value)?;
+    Ok(Semantics::chosen().tuning_words_are_taken)
+}
+
+/// The addresses that `text`, which stands in a word of the command line, is or has in DNS.
+fn addresses(name: &str, value: &str, text: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    match look_up(text, port) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => bad(name, value, &format!("\"{text}\" has no address")),
+        Err(e) => bad(name, value, &format!("\"{text}\" is no ADDRESS[:PORT] or NAME[:PORT]: {e}")),
+    }
+}
+
+fn bad<T>(name: &str, value: &str, why: &str) -> Result<T> {
+    super::error(libc::EINVAL, format!("{name}={value}: {why}"))
+}
+
+fn number(name: &str, value: &str) -> Result<c_uint> {
+    value.parse().or_else(|_| bad(name, value, "no number"))
 }
 
 fn add_registrar(info: &mut rsp_info, list: &str) -> Result<()> {
     let mut packed = Vec::new();
     let mut count = 0;
     for text in list.split(',') {
-        match address::parse(text, ASAP_PORT) {
-            Some(address) => packed.extend(address::write(address)),
-            None => {
-                return super::error(
-                    libc::EINVAL,
-                    format!("-registrar={list}: \"{text}\" is no ADDRESS:PORT (numbers; IPv6 in brackets)"),
-                );
-            }
+        for address in addresses("-registrar", list, text, ASAP_PORT)? {
+            packed.extend(address::write(address));
+            count += 1;
         }
-        count += 1;
     }
     // SAFETY: malloc(3) of the sizes written; freed by rsp_freeinfo.
     unsafe {
@@ -181,16 +202,6 @@ fn add_registrar(info: &mut rsp_info, list: &str) -> Result<()> {
     Ok(())
 }
 
-fn announce_group(text: &str) -> Result<*mut libc::sockaddr> {
-    match address::parse(text, ASAP_PORT) {
-        Some(group) if group.ip().is_multicast() => Ok(kept(group)),
-        _ => super::error(
-            libc::EINVAL,
-            format!("-asapannounce={text}: neither auto, off nor a multicast ADDRESS:PORT"),
-        ),
-    }
-}
-
 /// A place for an address in `rsp_info`. `rsp_freeinfo` cannot free it (the program may have set its own), so each different
 /// address is kept once, for good.
 fn kept(address: SocketAddr) -> *mut libc::sockaddr {
@@ -198,15 +209,15 @@ fn kept(address: SocketAddr) -> *mut libc::sockaddr {
     struct Kept(Box<libc::sockaddr_storage>);
     static KEPT: Mutex<Vec<(SocketAddr, Kept)>> = Mutex::new(Vec::new());
 
-    let mut kept = KEPT.lock();
-    let place = match kept.iter().position(|(present, _)| *present == address) {
+    let mut all = KEPT.lock();
+    let place = match all.iter().position(|(known, _)| *known == address) {
         Some(place) => place,
         None => {
-            kept.push((address, Kept(Box::new(address::storage(address)))));
-            kept.len() - 1
+            all.push((address, Kept(Box::new(address::storage(address)))));
+            all.len() - 1
         }
     };
-    (&raw mut *kept[place].1.0).cast()
+    (&raw mut *all[place].1.0).cast()
 }
 
 /// What `info` says, in our terms.
@@ -280,6 +291,9 @@ pub unsafe extern "C" fn rsp_initialize(info: *mut rsp_info) -> c_int {
             // SAFETY: an initialised structure, by the caller's promise.
             unsafe { options(&*info)? }
         };
+        if !options.semantics.prints_nothing {
+            console::open();
+        }
         socket::initialize(&options)?;
         if !info.is_null() {
             // SAFETY: as above.
@@ -300,7 +314,12 @@ pub unsafe extern "C" fn rsp_initialize(info: *mut rsp_info) -> c_int {
 /// inherited and tells nobody. RFC 5352 3.2. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_cleanup() {
-    guard_void(socket::cleanup);
+    guard_void(|| {
+        socket::cleanup();
+        if !Semantics::chosen().prints_nothing {
+            console::close();
+        }
+    });
 }
 
 /// The version of the library, "MAJOR.MINOR.PATCH". A static string.
@@ -315,10 +334,12 @@ pub extern "C" fn asap_version() -> *const c_char {
 /// The logger we install when the program asks for its log.
 struct Callback;
 
+type LogFunction = unsafe extern "C" fn(c_int, *const c_char, *const c_char, *mut c_void);
+
 /// A callback with its pointer.
 #[derive(Clone, Copy)]
 struct Target {
-    callback: unsafe extern "C" fn(c_int, *const c_char, *const c_char, *mut c_void),
+    callback: LogFunction,
     user: *mut c_void,
 }
 
@@ -383,21 +404,46 @@ pub unsafe extern "C" fn asap_set_log(callback: asap_log_callback, level: c_int,
             return super::error(libc::EDEADLK, "asap_set_log was called by the callback it is to replace");
         }
         let mut installed = INSTALLED.lock();
-        let Some(callback) = callback else {
-            if *installed {
-                log::set_max_level(log::LevelFilter::Off);
-                *TARGET.write() = None;
-            }
-            return Ok(0);
-        };
-        if !*installed {
-            if log::set_logger(&Callback).is_err() {
-                return super::error(libc::EEXIST, "this program has a logger of its own already");
-            }
-            *installed = true;
+        match callback {
+            Some(callback) => install(&mut installed, Target { callback, user }, filter)?,
+            None => uninstall(&installed),
         }
-        *TARGET.write() = Some(Target { callback, user });
-        log::set_max_level(filter);
         Ok(0)
     })
+}
+
+fn install(installed: &mut bool, target: Target, filter: log::LevelFilter) -> Result<()> {
+    if !*installed {
+        if log::set_logger(&Callback).is_err() {
+            return super::error(libc::EEXIST, "this program has a logger of its own already");
+        }
+        *installed = true;
+    }
+    *TARGET.write() = Some(target);
+    log::set_max_level(filter);
+    Ok(())
+}
+
+fn uninstall(installed: &bool) {
+    if *installed {
+        log::set_max_level(log::LevelFilter::Off);
+        *TARGET.write() = None;
+    }
+}
+
+/// Has a function of ours get the log, unless the program has it.
+pub(super) fn log_unless_taken(callback: LogFunction, filter: log::LevelFilter) {
+    let mut installed = INSTALLED.lock();
+    if TARGET.read().is_none() {
+        let _ = install(&mut installed, Target { callback, user: ptr::null_mut() }, filter);
+    }
+}
+
+/// Ends that.
+pub(super) fn end_log(callback: LogFunction) {
+    let installed = INSTALLED.lock();
+    let ours = TARGET.read().is_some_and(|target| ptr::fn_addr_eq(target.callback, callback));
+    if ours {
+        uninstall(&installed);
+    }
 }

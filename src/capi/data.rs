@@ -51,7 +51,7 @@ pub unsafe extern "C" fn rsp_sendmsg(
     timeout: c_int,
 ) -> isize {
     guard(|| {
-        let mut how = outgoing(sessionID, sctpPPID, sctpStreamID, sctpTimeToLive);
+        let mut how = outgoing(sessionID.cast_unsigned(), sctpPPID, sctpStreamID, sctpTimeToLive);
         let unknown = sctpFlags & !(RSP_UNORDERED | RSP_ABORT | RSP_EOF);
         if unknown != 0 {
             return error(libc::EINVAL, format!("unknown message flags 0x{unknown:x}"));
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn rsp_send_cookie(
         if cookie.is_empty() {
             return error(libc::EINVAL, "the cookie is empty");
         }
-        sent(socket::send_cookie(sd, cookie, sessionID, wait(timeout))?)
+        sent(socket::send_cookie(sd, cookie, sessionID.cast_unsigned(), wait(timeout))?)
     })
 }
 
@@ -312,19 +312,19 @@ unsafe fn receive(
     let mut info = rsp_sndrcvinfo::default();
     let (bytes, flags) = match socket::receive(sd, buffer, full, wait(timeout))? {
         Incoming::Data { bytes, ppid, stream, session, from, end_of_record } => {
-            info.rinfo_session = session;
+            info.rinfo_session = session.cast_signed();
             info.rinfo_ppid = ppid.to_be();
             info.rinfo_pe_id = from.map_or(0, |id| id.0);
             info.rinfo_stream = stream;
             (bytes, if end_of_record { libc::MSG_EOR } else { 0 })
         }
         Incoming::CookieEcho { bytes, session } => {
-            info.rinfo_session = session;
+            info.rinfo_session = session.cast_signed();
             info.rinfo_ppid = ASAP_PPID;
             (bytes, MSG_RSERPOOL_COOKIE_ECHO | libc::MSG_EOR)
         }
         Incoming::Undelivered { bytes, ppid, stream, session, to } => {
-            info.rinfo_session = session;
+            info.rinfo_session = session.cast_signed();
             info.rinfo_ppid = ppid.to_be();
             info.rinfo_pe_id = to.map_or(0, |id| id.0);
             info.rinfo_stream = stream;

@@ -53,10 +53,15 @@ pub(super) fn guard_or<T>(failed: impl FnOnce(&Error) -> T, call: impl FnOnce() 
             Error { errno: libc::EIO, what }
         }
     };
+    tell(&error);
+    failed(&error)
+}
+
+/// Sets errno and `asap_last_error`.
+pub(super) fn tell(error: &Error) {
     set_last(&error.what);
     // SAFETY: the calling thread's errno is always there.
     unsafe { *libc::__errno_location() = error.errno };
-    failed(&error)
 }
 
 /// Runs a call that has nothing to return.

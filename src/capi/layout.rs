@@ -4,9 +4,9 @@
 use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_ulong, c_void};
 
 /// The API version that `rsp_initialize` writes into `struct rsp_info`.
-pub const RSPLIB_VERSION: c_int = 2;
+pub const RSPLIB_VERSION: c_uint = 2;
 /// Its revision.
-pub const RSPLIB_REVISION: c_int = 3;
+pub const RSPLIB_REVISION: c_uint = 3;
 
 /// One registrar given by configuration.
 #[repr(C)]
@@ -26,9 +26,9 @@ pub struct rsp_registrar_info {
 #[derive(Clone, Copy, Debug)]
 pub struct rsp_info {
     /// Set by `rsp_initialize`: `RSPLIB_VERSION`.
-    pub ri_version: c_int,
+    pub ri_version: c_uint,
     /// Set by `rsp_initialize`: `RSPLIB_REVISION`.
-    pub ri_revision: c_int,
+    pub ri_revision: c_uint,
     /// NULL.
     pub ri_build_date: *const c_char,
     /// NULL.
@@ -106,7 +106,7 @@ pub struct rsp_addrinfo {
 }
 
 /// Names a session of a descriptor; 0 stands for "the session it is connected by".
-pub type rserpool_session_t = u32;
+pub type rserpool_session_t = c_int;
 
 /// Where a received message came from.
 #[repr(C)]

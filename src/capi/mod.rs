@@ -11,6 +11,7 @@
 #![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod address;
+mod console;
 mod context;
 mod data;
 mod error;

@@ -2,10 +2,11 @@
 //! ([`super::options`]).
 
 use super::address;
-use super::error::guard;
+use super::error::{guard, tell};
 use super::layout::*;
 use super::policy::policy;
 use super::{error, pool_name, wait, wait_for};
+use crate::policy::Policy;
 use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Wait};
 use crate::types::PeId;
 use std::ffi::CStr;
@@ -110,7 +111,7 @@ pub extern "C" fn rsp_listen(sd: c_int, backlog: c_int) -> c_int {
 /// another registrar when one is lost.
 ///
 /// `sd`: from `rsp_socket`. `poolHandle`, `poolHandleSize`: the pool's name, any 1 to 1024 bytes.
-/// `loadinfo`: policy and values. `reregistrationInterval`: milliseconds between renewals (0: 30000);
+/// `loadinfo`: policy and values; NULL: round robin. `reregistrationInterval`: milliseconds between renewals (0: 30000);
 /// the registration stands three times as long without one. `flags`: `REGF_...` OR-ed.
 /// Blocks until a registrar has answered (see RSP_CALL_TIMEOUT), unless `REGF_DONTWAIT`.
 ///
@@ -161,6 +162,7 @@ pub(super) unsafe fn register(
     let name = unsafe { pool_name(handle, size, Some(sd))? };
     let policy = match name.settings.policy {
         Some(policy) if loadinfo.is_null() => policy,
+        None if loadinfo.is_null() => Policy::ROUND_ROBIN,
         // SAFETY: as above.
         Some(_) | None => unsafe { policy(loadinfo)? },
     };
@@ -237,7 +239,8 @@ pub unsafe extern "C" fn rsp_connect(
         // SAFETY: the caller's promise.
         let name = unsafe { pool_name(poolHandle, poolHandleSize, Some(sd))? };
         let max_age = Duration::from_millis(staleCacheValue.into());
-        socket::connect(sd, &name.handle, max_age, wait_for(&name))?;
+        let hidden = socket::connect(sd, &name.handle, max_age, wait_for(&name))?;
+        hidden.iter().for_each(tell);
         Ok(0)
     })
 }
@@ -275,7 +278,8 @@ pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c
             return error(libc::EINVAL, format!("unknown failover flags 0x{flags:x}"));
         }
         let max_age = Duration::from_millis(staleCacheValue.into());
-        socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
+        let hidden = socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
+        hidden.iter().for_each(tell);
         Ok(0)
     })
 }
@@ -301,7 +305,7 @@ pub unsafe extern "C" fn rsp_csp_setstatus(
         }
         // SAFETY: a C string, by the caller's promise.
         let text = unsafe { CStr::from_ptr(statusText) }.to_string_lossy();
-        socket::set_status(sd, sessionID, &text)?;
+        socket::set_status(sd, sessionID.cast_unsigned(), &text)?;
         Ok(0)
     })
 }
@@ -348,7 +352,7 @@ pub unsafe extern "C" fn rsp_set_failover_callback(
         let callback = callback.map(|callback| -> FailoverCallback {
             Arc::new(move |sd, failover: &Failover| {
                 let info = rsp_failover_info {
-                    rfi_session: failover.session,
+                    rfi_session: failover.session.cast_signed(),
                     rfi_from: failover.from.map_or(0, |id| id.0),
                     rfi_to: failover.to.0,
                     rfi_has_cookie: failover.has_cookie.into(),

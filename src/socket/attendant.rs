@@ -319,8 +319,10 @@ fn open(name: &Name, nonblocking: bool) -> Result<OwnedFd> {
     let opened = (|| {
         let wait = if nonblocking { Wait::No } else { Wait::Default };
         match user::connect(&socket, &name.handle, Duration::ZERO, wait) {
+            Ok(None) => {}
             Err(e) if nonblocking && e.errno == libc::EINPROGRESS => {}
-            other => other?,
+            // Nobody fails over by hand here: a failure is always told.
+            Ok(Some(e)) | Err(e) => return Err(e),
         }
         let made = Near::new(nonblocking).map_err(|e| errors::system("cannot make a pair of sockets", &e))?;
         let file = FileId::of(made.1.as_raw_fd()).ok_or_else(|| errors::closed(made.1.as_raw_fd()))?;

@@ -145,6 +145,33 @@ impl Socket {
         self.context.semantics().told(call, result)
     }
 
+    /// Has an attempt to reach an element that has failed take its time, if that is wanted.
+    pub(super) fn slowed(&self, begun: Time, wait: Wait, result: &Result<Option<super::Error>>) {
+        let failed = match result {
+            Ok(hidden) => hidden.is_some(),
+            Err(e) => matches!(
+                e.errno,
+                libc::ECONNREFUSED | libc::ECONNRESET | libc::EHOSTUNREACH | libc::ENOENT | libc::ETIMEDOUT
+            ),
+        };
+        let until = begun + self.context.semantics().failing_takes;
+        if failed && wait != Wait::No {
+            std::thread::sleep(until.since(runtime::now()));
+        }
+    }
+
+    /// The same of a call that may only seem to succeed.
+    pub(super) fn told_or_hidden(
+        &self,
+        call: Call,
+        result: Result<Option<super::Error>>,
+    ) -> Result<Option<super::Error>> {
+        match result {
+            Ok(Some(hidden)) => Ok(self.told::<()>(call, Err(hidden)).err()),
+            other => self.told(call, other),
+        }
+    }
+
     /// Its descriptor number.
     pub(super) fn number(&self) -> RawFd {
         self.signal.number()

@@ -431,7 +431,9 @@ impl Context {
 
     /// As [`map`], in this context.
     pub fn map(&self, fd: RawFd, number: Option<RawFd>) -> Result<RawFd> {
-        if table::find_mapped(fd).is_some() || table::find(fd).is_ok() {
+        // Those mapped from the start have the numbers of what they stand for: they may be meant by these.
+        let standard = self.semantics().maps_standard_streams && (0..3).contains(&fd);
+        if table::find_mapped(fd).is_some() && !standard || table::find(fd).is_ok() {
             return Err(errors::error(libc::EINVAL, format!("descriptor {fd} is the library's own already")));
         }
         let duplicate =
@@ -538,10 +540,14 @@ pub fn accept(sd: RawFd, wait: Wait) -> Result<RawFd> {
 /// waits for the connection.
 ///
 /// Errors: ENOENT (unknown pool), EHOSTUNREACH (no registrar), ECONNREFUSED, ETIMEDOUT ... (no element reached: what became of the
-/// last tried), EISCONN, EALREADY, EOPNOTSUPP, ENAMETOOLONG. The socket is then as it was.
-pub fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<()> {
+/// last tried), EISCONN, EALREADY, EOPNOTSUPP, ENAMETOOLONG. The socket is then as it was. An error for a result: it only seems to have
+/// succeeded ([`Semantics::failures_are_told`]).
+pub fn connect(sd: RawFd, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<Option<Error>> {
     let socket = table::find(sd)?;
-    socket.told(Call::Connect, user::connect(&socket, handle, max_age, wait))
+    let begun = runtime::now();
+    let result = user::connect(&socket, handle, max_age, wait);
+    socket.slowed(begun, wait, &result);
+    socket.told_or_hidden(Call::Connect, result)
 }
 
 /// Registers as an element of a pool, or changes the registration. `renewal`: how often it is renewed (its life is three times that). `id`: chosen
@@ -697,9 +703,12 @@ pub fn receive(sd: RawFd, buffer: &mut [u8], full: bool, wait: Wait) -> Result<I
 /// tells its success.
 ///
 /// Errors: as [`connect`]; ENOTCONN if there is no session. It can be tried again.
-pub fn force_failover(sd: RawFd, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
+pub fn force_failover(sd: RawFd, report: bool, max_age: Duration, wait: Wait) -> Result<Option<Error>> {
     let socket = table::find(sd)?;
-    socket.told(Call::FailOver, user::force_failover(&socket, report, max_age, wait))
+    let begun = runtime::now();
+    let result = user::force_failover(&socket, report, max_age, wait);
+    socket.slowed(begun, wait, &result);
+    socket.told_or_hidden(Call::FailOver, result)
 }
 
 /// Whether the session holds a cookie.

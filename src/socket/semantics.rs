@@ -4,6 +4,8 @@
 use super::{Error, Result};
 use crate::machine::Audience;
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Where libasap and RSPLIB differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +38,13 @@ pub struct Semantics {
     pub rsplib_errnos: bool,
     /// Whose registrars are announced on a group that the program names. It matters for those that do not say where they are.
     pub announcers: Audience,
+    /// A failed attempt to connect or to fail over takes at least so long: programs that are not told try again at once.
+    pub failing_takes: Duration,
+    /// Words of the command line that set a time or a number of trials are taken for the library's. Otherwise they have their effect, and are
+    /// not.
+    pub tuning_words_are_taken: bool,
+    /// The library prints nothing. Otherwise it prints its log as `-loglevel=` and its like say, and without them its errors.
+    pub prints_nothing: bool,
 }
 
 impl Semantics {
@@ -54,6 +63,9 @@ impl Semantics {
         handle_bytes: 1024,
         rsplib_errnos: false,
         announcers: Audience::Standard,
+        failing_takes: Duration::ZERO,
+        tuning_words_are_taken: true,
+        prints_nothing: true,
     };
 
     /// What RSPLIB 3 does.
@@ -71,12 +83,29 @@ impl Semantics {
         handle_bytes: 32,
         rsplib_errnos: true,
         announcers: Audience::Rsplib,
+        failing_takes: Duration::from_millis(250),
+        tuning_words_are_taken: false,
+        prints_nothing: false,
     };
+}
+
+static CHOSEN: OnceLock<Semantics> = OnceLock::new();
+
+impl Semantics {
+    /// Makes this the ways of the C functions, for good, if nobody has before: `librsplib.so.3` does when it is loaded.
+    pub fn choose(self) {
+        let _ = CHOSEN.set(self);
+    }
+
+    /// The ways of the C functions; libasap's unless others were chosen. They are what [`Semantics::default`] gives, too.
+    pub fn chosen() -> &'static Semantics {
+        CHOSEN.get().unwrap_or(&Semantics::ASAP)
+    }
 }
 
 impl Default for Semantics {
     fn default() -> Semantics {
-        Semantics::ASAP
+        *Semantics::chosen()
     }
 }
 
@@ -110,17 +139,19 @@ fn rsplib_errno(call: Call, errno: i32) -> i32 {
         (Call::Connect, libc::EISCONN | libc::EALREADY) => libc::EBADF,
         (Call::Deregister | Call::Register, libc::EINVAL) => libc::EBADF,
         (Call::FailOver | Call::Send, libc::ENOTCONN) => libc::EBADF,
-        (Call::FailOver, libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::ECONNREFUSED) => libc::EIO,
+        (Call::Connect | Call::FailOver, libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::ECONNREFUSED) => {
+            libc::EIO
+        }
         (Call::SendCookie | Call::SetStatus, libc::ENOTCONN) => libc::EINVAL,
         (_, errno) => errno,
     }
 }
 
-/// A program of RSPLIB's goes on as if the call had succeeded.
+/// A program of RSPLIB's goes on as if the call had succeeded; only the log says that it has not.
 pub(super) fn hidden<T>(semantics: &Semantics, result: Result<T>, done: T) -> Result<T> {
     match result {
         Err(e) if !semantics.failures_are_told => {
-            log::warn!("{}; the program is not told", e.what);
+            log::error!("{}; the program is not told", e.what);
             Ok(done)
         }
         other => other,

@@ -3,7 +3,6 @@
 use super::call::{Goal, Inner, Role, Socket};
 use super::inbox::Item;
 use super::line::Line;
-use super::semantics::hidden;
 use super::signal::{Attention, Mail};
 use super::{Error, Failover, Incoming, Kind, Notification, Result, Wait, errors};
 use crate::endpoint::{Query, RequestFailure, Resolution};
@@ -105,8 +104,13 @@ impl User {
     }
 }
 
-/// Connects a socket to a pool.
-pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, wait: Wait) -> Result<()> {
+/// Connects a socket to a pool. What it failed with, if the application is not to be told.
+pub(super) fn connect(
+    socket: &Socket,
+    handle: &PoolHandle,
+    max_age: Duration,
+    wait: Wait,
+) -> Result<Option<Error>> {
     let limits = socket.context.limits();
     if handle.as_bytes().len() > limits.handle_bytes {
         return Err(errors::handle_too_long(handle, limits.handle_bytes));
@@ -172,7 +176,7 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
         }
     });
     let failed = match done {
-        Ok(Some(())) => return Ok(()),
+        Ok(Some(())) => return Ok(None),
         Ok(None) if wait == Wait::No => return Err(errors::in_progress("connecting")),
         Ok(None) => failure.unwrap_or_else(|| errors::timed_out(&format!("connecting to pool {handle}"))),
         Err(e) => e,
@@ -183,9 +187,9 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
             if let Role::User(user) = &mut inner.role {
                 user.untold = true;
                 user.hopeless = true;
-                user.failure = Some(failed);
+                user.failure = Some(failed.clone());
             }
-            Ok(())
+            Ok(Some(failed))
         });
     }
     // As it was before, so that the application can try again.
@@ -198,12 +202,20 @@ pub(super) fn connect(socket: &Socket, handle: &PoolHandle, max_age: Duration, w
     Err(failed)
 }
 
-/// Moves the session on to another element.
-pub(super) fn force_failover(socket: &Socket, report: bool, max_age: Duration, wait: Wait) -> Result<()> {
+/// Moves the session on to another element. What it failed with, if the application is not to be told.
+pub(super) fn force_failover(
+    socket: &Socket,
+    report: bool,
+    max_age: Duration,
+    wait: Wait,
+) -> Result<Option<Error>> {
     match move_on(socket, report, max_age, wait) {
         // That there is no such pool any more is the only failure of which a program may not be told.
-        Err(e) if e.errno == libc::ENOENT => hidden(socket.context.semantics(), Err(e), ()),
-        other => other,
+        Err(e) if e.errno == libc::ENOENT && !socket.context.semantics().failures_are_told => {
+            log::warn!("{}; the program is told that it has to fail over", e.what);
+            Ok(Some(e))
+        }
+        other => other.map(|()| None),
     }
 }
 

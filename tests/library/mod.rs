@@ -10,22 +10,32 @@ pub fn root() -> &'static Path {
 }
 
 /// Builds `libasap.so` and `libasap.a` (and the programs of the workspace that are asked for) as this test was built, into the ordinary
-/// target directory, and gives the directory they are in. `libasap.so.0` is there, too, as installing would make it.
+/// target directory, and gives the directory they are in. `libasap.so.0` is there, too, as installing would make it. If `librsplib` is asked for,
+/// it is `librsplib.so.3` in the directory `rsplib` there: programs that are to have RSPLIB's own must not find ours beside `libasap.so`.
 pub fn build(programs: &[&str]) -> PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     let directory = LIBRARY.get_or_init(|| {
         cargo(&["--lib", "--package", "libasap"]);
         let directory = target();
-        let link = directory.join("libasap.so.0");
-        // Another test may make the same link at the same moment.
-        let _ = std::os::unix::fs::symlink("libasap.so", &link);
-        assert!(link.exists(), "{} is no library", link.display());
+        link("libasap.so", &directory.join("libasap.so.0"));
         directory
     });
     for program in programs {
-        cargo(&["--package", program, "--bin", program]);
+        if *program == "librsplib" {
+            cargo(&["--package", program]);
+            std::fs::create_dir_all(directory.join("rsplib")).expect("a directory for the library");
+            link("../librsplib.so", &directory.join("rsplib/librsplib.so.3"));
+        } else {
+            cargo(&["--package", program, "--bin", program]);
+        }
     }
     directory.clone()
+}
+
+fn link(library: &str, name: &Path) {
+    // Another test may make the same link at the same moment.
+    let _ = std::os::unix::fs::symlink(library, name);
+    assert!(name.exists(), "{} is no library", name.display());
 }
 
 fn cargo(what: &[&str]) {

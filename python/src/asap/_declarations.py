@@ -127,8 +127,8 @@ class rsp_info(Structure):
 
 
 rsp_info._fields_ = [
-    ("ri_version", c_int),
-    ("ri_revision", c_int),
+    ("ri_version", c_uint),
+    ("ri_revision", c_uint),
     ("ri_build_date", c_char_p),
     ("ri_build_time", c_char_p),
     ("ri_registrars", POINTER(rsp_registrar_info)),
@@ -168,7 +168,7 @@ class rsp_failover_info(Structure):
 
 
 rsp_failover_info._fields_ = [
-    ("rfi_session", c_uint32),
+    ("rfi_session", c_int),
     ("rfi_from", c_uint32),
     ("rfi_to", c_uint32),
     ("rfi_has_cookie", c_uint32),
@@ -199,7 +199,7 @@ rserpool_failover._fields_ = [
     ("rf_flags", c_uint16),
     ("rf_length", c_uint32),
     ("rf_state", c_uint),
-    ("rf_session", c_uint32),
+    ("rf_session", c_int),
     ("rf_has_cookie", c_ubyte),
 ]
 
@@ -213,7 +213,7 @@ rserpool_session_change._fields_ = [
     ("rsc_flags", c_uint16),
     ("rsc_length", c_uint32),
     ("rsc_state", c_uint),
-    ("rsc_session", c_uint32),
+    ("rsc_session", c_int),
 ]
 
 
@@ -225,7 +225,7 @@ rserpool_shutdown_event._fields_ = [
     ("rse_type", c_uint16),
     ("rse_flags", c_uint16),
     ("rse_length", c_uint32),
-    ("rse_session", c_uint32),
+    ("rse_session", c_int),
 ]
 
 
@@ -246,7 +246,7 @@ class rsp_sndrcvinfo(Structure):
 
 
 rsp_sndrcvinfo._fields_ = [
-    ("rinfo_session", c_uint32),
+    ("rinfo_session", c_int),
     ("rinfo_ppid", c_uint32),
     ("rinfo_pe_id", c_uint32),
     ("rinfo_timetolive", c_uint32),
@@ -368,14 +368,14 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rsp_connect": (c_int, [c_int, c_char_p, c_size_t, c_uint]),
     "rsp_has_cookie": (c_int, [c_int]),
     "rsp_forcefailover": (c_int, [c_int, c_uint, c_uint]),
-    "rsp_csp_setstatus": (c_int, [c_int, c_uint32, c_char_p]),
+    "rsp_csp_setstatus": (c_int, [c_int, c_int, c_char_p]),
     "rsp_set_failover_callback": (c_int, [c_int, rsp_failover_callback, c_void_p]),
     "rsp_close": (c_int, [c_int]),
-    "rsp_sendmsg": (c_ssize_t, [c_int, c_void_p, c_size_t, c_uint, c_uint32, c_uint32, c_uint16, c_uint32, c_uint16, c_int]),
+    "rsp_sendmsg": (c_ssize_t, [c_int, c_void_p, c_size_t, c_uint, c_int, c_uint32, c_uint16, c_uint32, c_uint16, c_int]),
     "rsp_send": (c_ssize_t, [c_int, c_void_p, c_size_t, c_int]),
     "rsp_write": (c_ssize_t, [c_int, c_char_p, c_size_t]),
     "rsp_sendto_pool": (c_ssize_t, [c_int, c_char_p, c_size_t, c_uint32, c_void_p, c_size_t, c_uint32, c_uint32, c_uint16, c_uint32, c_int]),
-    "rsp_send_cookie": (c_ssize_t, [c_int, c_char_p, c_size_t, c_uint32, c_int]),
+    "rsp_send_cookie": (c_ssize_t, [c_int, c_char_p, c_size_t, c_int, c_int]),
     "rsp_print_notification": (None, [POINTER(rserpool_notification), c_void_p]),
     "rsp_recvmsg": (c_ssize_t, [c_int, c_void_p, c_size_t, POINTER(rsp_sndrcvinfo), POINTER(c_int), c_int]),
     "rsp_recvfullmsg": (c_ssize_t, [c_int, c_void_p, c_size_t, POINTER(rsp_sndrcvinfo), POINTER(c_int), c_int]),

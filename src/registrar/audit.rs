@@ -28,6 +28,8 @@ pub(super) struct Audit {
     not_before: Time,
     /// After the next audit, if there is none since the last agreement: zero.
     pause: Duration,
+    /// Who has taken over what the peer owned when it was silent, since they agreed last.
+    taken_by: Option<ServerId>,
     /// What the peer told last.
     checksum: Option<PeChecksum>,
     digest: Option<u64>,
@@ -55,6 +57,7 @@ impl Registrar {
             None => return,
             Some(true) => {
                 (audit.disagreements, audit.pause, audit.not_before) = (0, Duration::ZERO, Time::ZERO);
+                audit.taken_by = None;
                 return;
             }
             Some(false) => audit.disagreements = audit.disagreements.saturating_add(1),
@@ -103,10 +106,19 @@ impl Registrar {
         audit.not_before = now + audit.pause;
     }
 
+    /// A peer that lives was taken over: of its elements those it does not have any more are the winner's, if that one has them.
+    pub(super) fn expect_moves(&mut self, from: ServerId, to: ServerId) {
+        if let Some(known) = self.peers.find_mut(from) {
+            known.audit.taken_by = Some(to);
+        }
+    }
+
     /// What the peer did not list is gone (RFC 5353 3.6.3), unless the element is connected here: then it is this
-    /// registrar's.
+    /// registrar's. Or another one has taken it over, whose own audit shows whether it has it.
     fn sweep(&mut self, now: Time, from: ServerId) {
         let mut removed = 0usize;
+        let heir = self.peers.find_mut(from).and_then(|known| known.audit.taken_by.take());
+        let heir = heir.filter(|server| self.live_peers().contains(server));
         for key in self.handlespace.marked(from) {
             let connected = self
                 .handlespace
@@ -115,6 +127,8 @@ impl Registrar {
                 .is_some_and(|registrant| registrant.link.is_some());
             if connected {
                 self.claim(now, key);
+            } else if let Some(heir) = heir {
+                self.handlespace.rehome(&key.0, key.1, heir);
             } else {
                 self.take_out(now, &key);
                 removed += 1;

@@ -176,7 +176,20 @@ impl Registrar {
     }
 
     /// Another registrar has taken the target over (RFC 5353 3.5.2).
+    ///
+    /// DEPARTS RFC 5353 3.5.2: of a target that is heard, the elements are not the winner's by that alone. What it says may have
+    /// been long under way, and the target may have come back, and have told of its elements, since. Those the winner has
+    /// reached it tells of with a higher version.
     fn follow(&mut self, now: Time, target: ServerId, home: ServerId) {
+        let lives = |server| {
+            let known = self.peers.find(server);
+            known.is_some_and(|known| known.peer.ours && known.peer.state == PeerState::Alive)
+        };
+        if lives(target) && lives(home) {
+            self.expect_moves(target, home);
+            self.out.events.push_back(Event::TakenOver { target, by: home, elements: 0 });
+            return;
+        }
         let keys: Vec<ElementKey> = self.handlespace.of_owner(target).collect();
         for key in &keys {
             self.handlespace.rehome(&key.0, key.1, home);

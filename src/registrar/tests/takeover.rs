@@ -29,11 +29,15 @@ fn acquainted(world: &mut World, server: ServerId, address: &str) -> LinkId {
 }
 
 fn show_life(world: &mut World, link: LinkId, server: ServerId) {
+    show(world, link, server, None);
+}
+
+fn show(world: &mut World, link: LinkId, server: ServerId, digest: Option<u64>) {
     let introduction = Introduction {
         capabilities: Capabilities::default(),
         heartbeat: ms(200),
         incarnation: 1,
-        digest: None,
+        digest,
         registrars: 0,
     };
     let presence = EnrpMessage::Presence {
@@ -56,6 +60,23 @@ fn update(action: UpdateAction, id: u32, version: u64) -> EnrpMessage {
         handle: handle("pool"),
         element,
     }
+}
+
+/// The peer's digest does not agree, so that it is asked for its table, which has these elements.
+fn audit(world: &mut World, link: LinkId, server: ServerId, has: &[u32]) {
+    for _ in 0..2 {
+        show(world, link, server, Some(1));
+    }
+    let asked = |it: &EnrpMessage| matches!(it, EnrpMessage::HandleTableRequest { owned_only: true, .. });
+    assert!(said_to(world, link).iter().any(asked));
+    let versioned = |id: &u32| {
+        let element = PoolElement { home: Some(server), ..element(*id, "10.0.0.1") };
+        Versioned { element: ours(element), version: Some(7) }
+    };
+    let pools = vec![(handle("pool"), has.iter().map(versioned).collect::<Vec<_>>())];
+    let header = EnrpHeader { sender: Some(server), receiver: Some(me()) };
+    let pools = if has.is_empty() { Vec::new() } else { pools };
+    send(world, link, &EnrpMessage::HandleTableResponse { more: false, reject: false, header, pools });
 }
 
 /// Registrar with a peer that owns so many elements and then dies; when it died.
@@ -159,6 +180,47 @@ fn who_is_taken_over_but_lives_keeps_what_has_a_link_here_and_gives_up_the_rest(
     send(&mut world, link, &EnrpMessage::TakeoverServer { header: header(), target: Some(me()) });
     assert_eq!(world.element("pool", 1).home, Some(me()));
     assert_eq!(world.element("pool", 2).home, Some(peer()));
+}
+
+#[test]
+fn a_takeover_told_late_leaves_its_elements_to_who_is_back() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let winner = server_id(0xcccc);
+    let late = acquainted(&mut world, winner, "10.0.0.201");
+    send(&mut world, link, &update(UpdateAction::AddPe, 1, 7));
+    let header = EnrpHeader { sender: Some(winner), receiver: Some(me()) };
+    send(&mut world, late, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    // The winner has reached it all the same.
+    let adopted = PoolElement { home: Some(winner), ..element(1, "10.0.0.1") };
+    let claim = EnrpMessage::HandleUpdate {
+        takeover_suggested: false,
+        header: EnrpHeader { sender: Some(winner), receiver: None },
+        action: UpdateAction::AddPe,
+        handle: handle("pool"),
+        element: Versioned { element: ours(adopted), version: Some(8) },
+    };
+    send(&mut world, late, &claim);
+    assert_eq!(world.element("pool", 1).home, Some(winner));
+}
+
+#[test]
+fn what_a_registrar_that_was_taken_over_and_lives_does_not_have_any_more_is_the_winners() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let winner = server_id(0xcccc);
+    let other = acquainted(&mut world, winner, "10.0.0.201");
+    for id in [1, 2] {
+        send(&mut world, link, &update(UpdateAction::AddPe, id, 7));
+    }
+    let header = EnrpHeader { sender: Some(winner), receiver: Some(me()) };
+    send(&mut world, other, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    audit(&mut world, link, peer(), &[1]);
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    assert_eq!(world.element("pool", 2).home, Some(winner), "until that one's audit says otherwise");
+    audit(&mut world, other, winner, &[]);
+    assert!(world.has("pool", 1) && !world.has("pool", 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::world::{Boot, Process, Slot, World};
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::machine::LinkKind;
 use asap::policy::{Policy, PolicyType};
-use asap::types::{PeId, PoolHandle};
+use asap::types::PoolHandle;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Cluster {
         let host = Host::new(world.nodes[node].address, Profile::Lan, seed, registrars);
         world.start(node, Process::Host(Box::new(host)));
         for _ in 0..elements {
-            let (handle, id) = (pool_of(world.rng.below(5)), PeId(world.rng.next_u64() as u32 | 1));
+            let (handle, id) = (pool_of(world.rng.below(5)), world.draw_id());
             world.tell(node, |host, now| {
                 host.serve(now, &handle, id, policy_of(&handle), Duration::from_secs(300));
             });

@@ -11,8 +11,8 @@ use asap::machine::{
     Audience, Channel, Destination, Effect, Input, LinkFailure, LinkId, LinkKind, Machine, Protocol,
 };
 use asap::registrar::{Registrar, Setup};
-use asap::types::{Addresses, Rng, ServerId, Time, TransportAddress, TransportUse};
-use std::collections::BTreeMap;
+use asap::types::{Addresses, PeId, Rng, ServerId, Time, TransportAddress, TransportUse};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -194,6 +194,8 @@ pub struct World {
     pub watch: Watch,
     /// Tell what happens among registrars, for who looks into a seed.
     pub log: bool,
+    /// Identifiers of elements that were drawn: of 100,000 two would be the same.
+    drawn: BTreeSet<PeId>,
     /// Rare states that were reached, with how often.
     pub reached: BTreeMap<&'static str, u64>,
     /// How long what is bounded took.
@@ -201,6 +203,16 @@ pub struct World {
 }
 
 impl World {
+    /// An identifier for a new element.
+    pub fn draw_id(&mut self) -> PeId {
+        loop {
+            let id = PeId(self.rng.next_u64() as u32 | 1);
+            if self.drawn.insert(id) {
+                return id;
+            }
+        }
+    }
+
     pub fn new(seed: u64) -> World {
         World {
             now: Time::ZERO,
@@ -219,6 +231,7 @@ impl World {
             log: false,
             reached: BTreeMap::new(),
             took: BTreeMap::new(),
+            drawn: BTreeSet::new(),
         }
     }
 

@@ -144,7 +144,7 @@ fn clients(world: &mut World) {
         cluster.hosts.push(host);
         cluster.start_host(world, host, 0);
         for n in 0..5 {
-            let id = PeId(world.rng.next_u64() as u32 | 1);
+            let id = world.draw_id();
             world.tell(host, |host, now| {
                 host.serve(now, &pool_of(n), id, Policy::ROUND_ROBIN, secs(300));
             });

@@ -133,7 +133,7 @@ fn lost_update(world: &mut World) {
         match world.rng.below(3) {
             0 => world.tell(host, |host, now| host.withdraw(now, &key)),
             1 => {
-                let id = PeId(world.rng.next_u64() as u32 | 1);
+                let id = world.draw_id();
                 world.tell(host, |host, now| {
                     host.serve(now, &pool_of(0), id, Policy::ROUND_ROBIN, secs(300));
                 });

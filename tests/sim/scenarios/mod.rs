@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::world::{Process, World};
 use ::asap::config::{Profile, RegistrarConfig};
 use ::asap::policy::Policy;
-use ::asap::types::{PeId, PoolHandle};
+use ::asap::types::PoolHandle;
 use std::time::Duration;
 
 const fn ms(ms: u64) -> Duration {
@@ -41,7 +41,7 @@ fn start_host(world: &mut World, node: usize, registrars: &[usize]) {
 
 fn start_element(world: &mut World, node: usize, registrars: &[usize], name: &str, policy: Policy) {
     start_host(world, node, registrars);
-    let id = PeId(world.rng.next_u64() as u32 | 1);
+    let id = world.draw_id();
     world.tell(node, |host, now| host.serve(now, &pool(name), id, policy, secs(300)));
 }
 

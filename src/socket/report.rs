@@ -42,7 +42,7 @@ pub enum Reporting {
     },
 }
 
-/// The monitor that `CSP_SERVER` (HOST[:PORT]) and `CSP_INTERVAL` (milliseconds, 250 at least) name. One of them is enough: port 2960 of
+/// The monitor that `CSP_SERVER` (`HOST[:PORT]`) and `CSP_INTERVAL` (milliseconds, 250 at least) name. One of them is enough: port 2960 of
 /// this host, every second. A name is looked up now. What cannot be understood is one line in the log.
 pub fn monitor_of_environment() -> Option<Monitor> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -2,7 +2,7 @@
 //! in every handlespace.
 
 use crate::host::Host;
-use crate::invariants::{check_stable, check_stable_of_heard, disagreement};
+use crate::invariants::{Kept, check_kept, check_stable, check_stable_of_heard, disagreement};
 use crate::world::{Boot, Process, Slot, World};
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::machine::LinkKind;
@@ -204,6 +204,15 @@ impl Cluster {
             if !others.is_empty() && look % 10 == 0 {
                 check_stable_of_heard(world, &others, &self.registrars, self.audited_within(), &mut heard);
             }
+        }
+    }
+
+    /// Runs for a while in which no registrar may lose what another has.
+    pub fn run_keeping(&self, world: &mut World, time: Duration, kept: &mut Kept) {
+        let end = world.now + time;
+        while world.now < end {
+            world.run_for(LOOK);
+            check_kept(world, &self.registrars, kept);
         }
     }
 

@@ -110,6 +110,37 @@ pub fn check_stable(world: &World, registrar: usize) {
     }
 }
 
+/// Which registrar has been seen to hold an element as another's, in which version.
+pub type Kept = BTreeMap<(usize, (PoolHandle, PeId)), (usize, u64)>;
+
+/// Guarantee 3: what a registrar holds as another's it keeps as long as that one has it unchanged. So the late removal by a
+/// home before that one changes nothing.
+pub fn check_kept(world: &World, registrars: &[usize], kept: &mut Kept) {
+    let running = || registrars.iter().filter_map(|node| Some((*node, world.runs_registrar(*node)?)));
+    for (home, at_home) in running() {
+        for key in at_home.handlespace().of_owner(at_home.id()) {
+            let Some(version) = at_home.handlespace().entry(&key.0, key.1).map(|entry| entry.version) else {
+                continue;
+            };
+            for (holder, registrar) in running().filter(|(holder, _)| *holder != home) {
+                let (place, here) = ((holder, key.clone()), (home, version));
+                match registrar.handlespace().entry(&key.0, key.1) {
+                    Some(held) if (held.element.home, held.version) == (Some(at_home.id()), version) => {
+                        kept.insert(place, here);
+                    }
+                    Some(_) if kept.get(&place) == Some(&here) => _ = kept.remove(&place),
+                    Some(_) => {}
+                    None => assert_ne!(
+                        kept.get(&place),
+                        Some(&here),
+                        "{holder} does not hold {key:?} any more, which {home} has unchanged"
+                    ),
+                }
+            }
+        }
+    }
+}
+
 /// Which registrar has been the home of an element, as seen from another that has heard it all the while; since when.
 pub type Heard = BTreeMap<(usize, (PoolHandle, PeId)), (usize, Time)>;
 

@@ -92,6 +92,8 @@ pub struct Registrar {
     wakes: BTreeMap<Wake, Time>,
     next_link: u64,
     out: VecDeque<Effect>,
+    /// Whom it has taken over, and not heard since.
+    pub taken: BTreeSet<ServerId>,
     pub completed: u64,
     pub expired: u64,
     /// Tables asked for because a checksum differed.
@@ -115,6 +117,7 @@ impl Registrar {
             wakes: BTreeMap::from([(Wake::Mentor, now + FIVE_SECONDS), (Wake::Heartbeat, now + HEARTBEAT)]),
             next_link: 0,
             out: VecDeque::new(),
+            taken: BTreeSet::new(),
             completed: 0,
             expired: 0,
             resyncs: 0,
@@ -248,6 +251,7 @@ impl Registrar {
                 let Some(peer) = self.peers.get_mut(&from) else { return };
                 peer.asked = false;
                 self.takeovers.remove(&from);
+                self.taken.remove(&from);
                 self.wakes.remove(&Wake::Takeover(from));
                 self.wakes.insert(Wake::Peer(from), now + FIVE_SECONDS);
                 if differs && peer.unseen.is_none() && !peer.downloads {
@@ -395,6 +399,7 @@ impl Registrar {
         self.wakes.remove(&Wake::Takeover(target));
         self.wakes.remove(&Wake::Peer(target));
         self.peers.remove(&target);
+        self.taken.insert(target);
         self.completed += 1;
         let orphans = self.elements.iter().filter(|(_, held)| held.element.home == Some(target));
         for key in orphans.map(|(key, _)| key.clone()).collect::<Vec<_>>() {

@@ -312,6 +312,15 @@ impl Watch {
         self.count("two took over the same registrar, one of them taken for dead");
     }
 
+    /// The one of ours that has taken this one over, lives, and has not heard it since.
+    pub fn winner(&self, target: ServerId) -> Option<usize> {
+        let of_target = self.taken.iter().filter(|((id, _), _)| *id == target.value());
+        let lives = |(node, life): &(usize, u32)| {
+            self.registrars[node].running && self.registrars[node].boots == *life
+        };
+        of_target.map(|(_, winner)| *winner).find(lives).map(|(node, _)| node)
+    }
+
     /// Guarantee 5: nobody is accused who was not silent, as far as the accuser could hear while it was awake.
     fn check_silence(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         let alive =

@@ -175,7 +175,22 @@ impl Mixed {
         }
         let took = world.now.since(start);
         world.took.entry(what).or_default().push(took);
+        self.check_one_winner(world);
         self.count(world);
+    }
+
+    /// Guarantee 6, where nobody is cut off: whom one of RSPLIB's has taken over none of ours has. Two of RSPLIB's may take the
+    /// same one over, and what comes of its elements then is theirs.
+    fn check_one_winner(&self, world: &World) {
+        let theirs = self.theirs.iter().filter_map(|(node, _)| world.nodes[*node].rsplib_registrar());
+        let mut taken: BTreeMap<ServerId, Vec<ServerId>> = BTreeMap::new();
+        for registrar in theirs {
+            registrar.taken.iter().for_each(|target| taken.entry(*target).or_default().push(registrar.id));
+        }
+        for (target, by) in taken.iter().filter(|(_, by)| by.len() == 1) {
+            let other = world.watch.winner(*target);
+            assert_eq!(other, None, "{by:?}, of RSPLIB, has taken over {target:?}, and so has one of ours");
+        }
     }
 
     fn count(&self, world: &mut World) {

@@ -4,7 +4,8 @@ use super::asap::count_client;
 use super::{ms, secs};
 use crate::cluster::{Cluster, Discovery};
 use crate::explore::explore;
-use crate::watch::{INIT_TAKEOVER, INIT_TAKEOVER_ACK, PRESENCE, TAKEOVER_SERVER};
+use crate::invariants::Kept;
+use crate::watch::{HANDLE_UPDATE, INIT_TAKEOVER, INIT_TAKEOVER_ACK, PRESENCE, TAKEOVER_SERVER};
 use crate::world::World;
 use asap::config::{Profile, RegistrarConfig};
 use std::time::Duration;
@@ -269,17 +270,25 @@ fn moves(world: &mut World) {
             world.run_for(secs(1));
             continue;
         };
-        // What the old home says of it comes late at the others.
-        for &other in &cluster.registrars {
-            if other != home && world.rng.below(2) == 0 {
-                let by = ms(50 + world.rng.below(250));
-                world.slow(home, other, by);
+        // What the old home says of it comes late at the others, or it is not told that the element has moved.
+        for &other in cluster.registrars.iter().filter(|other| **other != home) {
+            match world.rng.below(3) {
+                0 => {
+                    let by = ms(50 + world.rng.below(250));
+                    world.slow(home, other, by);
+                }
+                1 => world.lose(other, home, HANDLE_UPDATE, u32::MAX),
+                _ => {}
             }
         }
         // It has lost its home, or only its links to it, or only seems dead: the old home takes it out meanwhile.
-        match world.rng.below(3) {
+        match world.rng.below(4) {
             0 => world.reset_links(host, home),
             1 => world.cut(host, home),
+            2 => {
+                world.reset_links(host, home);
+                world.cut(host, home);
+            }
             _ => {
                 world.pause(host);
                 let hang = ms(300 + world.rng.below(600));
@@ -288,9 +297,11 @@ fn moves(world: &mut World) {
                 world.cut(host, home);
             }
         }
-        let away = ms(300 + world.rng.below(1_200));
-        world.run_for(away);
+        let (away, mut kept) = (ms(300 + world.rng.below(1_200)), Kept::new());
+        cluster.run_keeping(world, away, &mut kept);
+        world.faults.losses.clear();
         world.heal_all();
+        cluster.run_keeping(world, secs(1), &mut kept);
         let bound = cluster.agreed_within();
         cluster.agree(world, bound, "elements that moved have one home");
         cluster.each_answers_its_home(world);

@@ -257,6 +257,42 @@ fn on_a_stream_a_loss_is_an_error_or_looks_like_the_end() {
 }
 
 #[test]
+fn an_element_goes_on_while_a_thread_waits_in_a_session() {
+    for semantics in BOTH {
+        let world = World::new(semantics);
+        let handle = pool("Threads");
+        let listener = world.server(Kind::Stream, &handle);
+        let user = world.user(Kind::Stream, &handle);
+        let session = socket::accept(listener, PATIENCE).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            // SAFETY: no memory is involved.
+            tell.send(unsafe { libc::gettid() }).unwrap();
+            socket::receive(session, &mut [0; 64], true, PATIENCE)
+        });
+        let stat = format!("/proc/self/task/{}/stat", told.recv().unwrap());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
+        // What servers of RSPLIB's do meanwhile: another backlog, another load, the next user, the same session.
+        socket::listen(listener, 20).unwrap();
+        register(listener, &handle, Policy::ROUND_ROBIN).unwrap();
+        let another = world.user(Kind::Stream, &handle);
+        let mut poll = [libc::pollfd { fd: listener, events: libc::POLLIN, revents: 0 }];
+        assert_eq!(socket::poll(&mut poll, PATIENCE), Ok(1));
+        let accepted = socket::accept(listener, PATIENCE).unwrap();
+        send(session, 0, b"unasked").unwrap();
+        assert!(matches!(next(user).unwrap(), Incoming::Data { bytes: 7, .. }));
+        assert!(!waiting.is_finished());
+        send(user, 0, b"hello").unwrap();
+        assert!(matches!(waiting.join().unwrap(), Ok(Incoming::Data { bytes: 5, .. })));
+        for sd in [user, another, session, accepted] {
+            socket::close(sd).unwrap();
+        }
+    }
+}
+
+#[test]
 fn reading_waits_for_data_or_gives_what_there_is() {
     for semantics in BOTH {
         let world = World::new(semantics);

@@ -2,7 +2,7 @@
 #ifndef ASAP_RSERPOOL_POLICYTYPES_H
 #define ASAP_RSERPOOL_POLICYTYPES_H
 
-#include "../asap.h"
+#include <asap.h>
 
 #define PPT_UNDEFINED 0x00000000
 

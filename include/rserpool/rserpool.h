@@ -5,7 +5,7 @@
 #ifndef ASAP_RSERPOOL_RSERPOOL_H
 #define ASAP_RSERPOOL_RSERPOOL_H
 
-#include "../asap.h"
+#include <asap.h>
 #include "rserpool-csp.h"
 #include "rserpool-policytypes.h"
 

@@ -2,7 +2,7 @@
 #ifndef ASAP_RSERPOOL_TAGITEM_H
 #define ASAP_RSERPOOL_TAGITEM_H
 
-#include "../asap.h"
+#include <asap.h>
 
 #define TAG_DONE   RSP_TAG_DONE
 #define TAG_END    RSP_TAG_DONE

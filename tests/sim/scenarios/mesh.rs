@@ -43,6 +43,8 @@ fn start(world: &mut World) {
     for host in cluster.hosts.clone() {
         cluster.hold_stable(world, host);
     }
+    // Answers to what was asked before may still be under way.
+    world.run_for(cluster.config().peer_heartbeat_cycle * 2);
     let before: Vec<_> = cluster.registrars.iter().map(|node| world.watch.traffic(*node)).collect();
     let window = secs(5);
     cluster.run_holding(world, window, &cluster.registrars);

@@ -263,10 +263,12 @@ impl Relay {
 
     /// The program writes no more, but reads.
     fn say_silent(&self) -> Result<()> {
-        self.socket.with(|inner, _| {
+        self.socket.with(|inner, now| {
             if let Role::User(user) = &mut inner.role {
                 user.line.end_writing();
             }
+            // Nothing else may happen to this session.
+            self.socket.service(inner, now);
             Ok(())
         })
     }

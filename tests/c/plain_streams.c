@@ -145,13 +145,19 @@ static void use(const char *name)
 /* The server ends its data, the program ends its own before: as plain TCP does. */
 static void half_close(const char *name)
 {
-    int fd = asap_open(name, 0);
+    int fd = asap_open(name, 0), idle = asap_open(name, 0);
     char answer[64];
-    CHECK(fd >= 0);
+    CHECK(fd >= 0 && idle >= 0);
     send_all(fd, "all of it", 9);
     CHECK(shutdown(fd, SHUT_WR) == 0);
     read_all(fd, answer, 9);
     CHECK(memcmp(answer, "all of it", 9) == 0);
+    /* Of a stream on which nothing happens but that: what carries it is at rest by now. */
+    echo(idle, "before");
+    CHECK(poll(NULL, 0, 100) == 0);
+    CHECK(shutdown(idle, SHUT_WR) == 0);
+    CHECK(read(idle, answer, sizeof answer) == 0);
+    CHECK(close(idle) == 0);
     /* The echo server closes at the end of the data. */
     CHECK(read(fd, answer, sizeof answer) == 0);
     CHECK(close(fd) == 0);

@@ -5,12 +5,11 @@ mod library;
 mod programs;
 mod tools;
 
-use programs::{FLAVOURS, GCC, PATIENCE, Program, Programs, registrar, server};
+use programs::{FLAVOURS, GCC, Program, Programs, elements, registrar, server};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Instant;
 use tools::{have, left_out};
 
@@ -40,23 +39,6 @@ fn nobody() -> (TcpListener, String) {
 fn signal(program: &Program, name: &str) {
     let sent = Command::new("kill").arg(format!("-{name}")).arg(program.child.id().to_string()).status();
     assert!(sent.expect("kill runs").success());
-}
-
-/// Waits until asking the registrar finds so many elements.
-fn elements(pool: &str, registrar: &str, wanted: usize) {
-    static ASAPCTL: OnceLock<PathBuf> = OnceLock::new();
-    let asapctl = ASAPCTL.get_or_init(|| library::build(&["asapctl"]).join("asapctl"));
-    let begun = Instant::now();
-    loop {
-        let asked =
-            Command::new(asapctl).args(["resolve", pool, "--json", "--registrar", registrar]).output();
-        let said = String::from_utf8_lossy(&asked.expect("asapctl runs").stdout).into_owned();
-        let found = said.matches("\"policy\"").count();
-        if found == wanted {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{wanted} elements are wanted: {said}");
-    }
 }
 
 #[test]

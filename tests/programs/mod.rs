@@ -8,11 +8,46 @@ use crate::tools::{have, left_out};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Examples for event loops that are not ours: the loop under pkg-config's name, and where Debian has it.
+const LOOPS: [(&str, &str, &str); 3] = [
+    ("uv_client", "libuv", "libuv1-dev"),
+    ("glib_client", "glib-2.0", "libglib2.0-dev"),
+    ("event_server", "libevent", "libevent-dev"),
+];
+
+/// Whether what a program needs beside the library is to be used.
+pub fn can_be_built(program: &str) -> bool {
+    LOOPS
+        .iter()
+        .filter(|(name, ..)| *name == program)
+        .all(|(_, library, package)| have_library(library, package))
+}
+
+/// Whether the library, under pkg-config's name, is to be used. It has to be there, unless `tests/run` has said that it is to do without.
+fn have_library(library: &str, package: &str) -> bool {
+    if left_out(library) {
+        return false;
+    }
+    let found = Command::new("pkg-config").args(["--exists", library]).status();
+    assert!(found.is_ok_and(|f| f.success()), "{library} is not here: apt-get install pkg-config {package}");
+    true
+}
+
+/// What the compiler is told of that.
+fn flags_of_loop(program: &str) -> Vec<String> {
+    let Some((_, library, _)) = LOOPS.iter().find(|(name, ..)| *name == program) else { return Vec::new() };
+    let output = Command::new("pkg-config").args(["--cflags", "--libs", library]).output();
+    let said = String::from_utf8(output.expect("pkg-config runs").stdout).expect("flags");
+    // Their headers may have warnings.
+    said.split_whitespace().map(|flag| flag.replacen("-I", "-isystem", 1)).collect()
+}
 
 /// How a program is compiled.
 #[derive(Clone, Copy)]
@@ -73,10 +108,11 @@ impl Programs {
             (root().join("tests/c").join(name).with_extension("c"), "-std=c11")
         };
         let source = source.to_str().expect("a path");
-        self.compile(
-            name,
-            &[&[standard, "-Wall", "-Wextra", "-Werror", "-pedantic", source], &self.linked()[..]].concat(),
-        )
+        let mut arguments = vec![standard, "-Wall", "-Wextra", "-Werror", "-pedantic", source];
+        arguments.extend(self.linked());
+        let flags = flags_of_loop(name);
+        arguments.extend(flags.iter().map(String::as_str));
+        self.compile(name, &arguments)
     }
 
     /// What links a program with the library.
@@ -226,4 +262,21 @@ pub fn identifier(server: &mut Program) -> String {
 pub fn server(path: &Path, arguments: &[&str], registrar: &str) -> (String, Program) {
     let mut server = Program::start(path, arguments, registrar);
     (identifier(&mut server), server)
+}
+
+/// Waits until asking the registrar finds so many elements.
+pub fn elements(pool: &str, registrar: &str, wanted: usize) {
+    static ASAPCTL: OnceLock<PathBuf> = OnceLock::new();
+    let asapctl = ASAPCTL.get_or_init(|| library::build(&["asapctl"]).join("asapctl"));
+    let begun = Instant::now();
+    loop {
+        let asked =
+            Command::new(asapctl).args(["resolve", pool, "--json", "--registrar", registrar]).output();
+        let said = String::from_utf8_lossy(&asked.expect("asapctl runs").stdout).into_owned();
+        let found = said.matches("\"policy\"").count();
+        if found == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{wanted} elements are wanted: {said}");
+    }
 }

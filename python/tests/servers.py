@@ -3,8 +3,11 @@
 echo      answers with what came, in messages
 counter   counts the requests of a session; the count travels in the cookie
 stream    as echo, a thread for each accepted session
+plain     the same by TCP, with a socket of its own
 """
 
+import random
+import socket
 import sys
 import threading
 
@@ -46,5 +49,19 @@ def stream(pool: str) -> None:
             threading.Thread(target=serve, args=(session,), daemon=True).start()
 
 
+def plain(pool: str) -> None:
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        identifier = random.randrange(1, 1 << 32)
+        asap.serve(listening, pool, identifier=identifier)
+        print(f"{identifier:x}", flush=True)
+        while True:
+            threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+
 if __name__ == "__main__":
-    {"echo": echo, "counter": counter, "stream": stream}[sys.argv[1]](sys.argv[2])
+    {"echo": echo, "counter": counter, "stream": stream, "plain": plain}[sys.argv[1]](sys.argv[2])

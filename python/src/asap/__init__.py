@@ -10,6 +10,7 @@ outlives its server.
         for message in server.messages():
             server.send(message.data, message.session)
 
+Programs with sockets need less: :func:`asap.open` gives one that leads to a pool, :func:`asap.serve` makes a listening one an element.
 :mod:`asap.aio` has the same for asyncio. Failures are :class:`asap.Error`. What the calls do in detail says docs/python.md, and the
 documentation of the C functions in ``asap.h``. Time-outs are seconds, as everywhere in Python.
 """
@@ -44,7 +45,10 @@ from ._sockets import (
     resolve,
     watch,
 )
+from ._streams import Serving, peername, serve
+from ._streams import open as open
 
+# But open: who imports everything keeps the built-in one.
 __all__ = [
     "Change",
     "Cookie",
@@ -62,6 +66,7 @@ __all__ = [
     "Policy",
     "Registrar",
     "Server",
+    "Serving",
     "Session",
     "SessionAdded",
     "SessionRemoved",
@@ -72,9 +77,11 @@ __all__ = [
     "connect",
     "initialize",
     "listen",
+    "peername",
     "register",
     "report_failure",
     "resolve",
+    "serve",
     "set_log",
     "version",
     "watch",

@@ -130,6 +130,13 @@ class Failover:
     gap: float
 
 
+def full_scale(load: float) -> int:
+    """A load as the library has it. Raises ``ValueError`` for what is none."""
+    if not 0.0 <= load <= 1.0:
+        raise ValueError(f"a load goes from 0.0 to 1.0, {load} is none")
+    return int(load * _FULL)
+
+
 @dataclass(frozen=True)
 class Policy:
     """How elements are selected (RFC 5356; docs/policies.md). All elements of a pool name the same policy, each with values of
@@ -154,9 +161,6 @@ class Policy:
         number = c_library.rsp_getpolicybyname(self.name.encode())
         if number == 0:
             raise ValueError(last_error().strerror)
-        for value in (self.load, self.load_degradation):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"a load goes from 0.0 to 1.0, {value} is none")
         for whole in (self.weight, self.weight_dpf, self.load_dpf):
             if not 0 <= whole <= _FULL:
                 raise ValueError(f"a weight goes from 0 to 0xffffffff, {whole} is none")
@@ -164,8 +168,8 @@ class Policy:
             number,
             self.weight,
             self.weight_dpf,
-            int(self.load * _FULL),
-            int(self.load_degradation * _FULL),
+            full_scale(self.load),
+            full_scale(self.load_degradation),
             self.load_dpf,
         )
 

@@ -143,9 +143,16 @@ def milliseconds(seconds: float) -> int:
     return min(math.ceil(seconds * 1000), FOREVER)
 
 
-def interruptible(call: Callable[[], T]) -> T:
+def abandon(done: Any) -> None:
+    """Closes what a call gives that nobody waits for any more (a future of either kind)."""
+    if not done.cancelled() and not done.exception():
+        done.result().close()
+
+
+def interruptible(call: Callable[[], T], abandoned: Optional[Callable[[Future[T]], object]] = None) -> T:
     """Makes a call that waits on when a signal comes. In the main thread, where Python runs signal handlers, they run meanwhile, and
-    so an exception of theirs (Ctrl-C) gets through; the call then goes on in its thread until its object is closed."""
+    so an exception of theirs (Ctrl-C) gets through; the call then goes on in its thread until its object is closed, or gives its result
+    to ``abandoned``."""
     if threading.current_thread() is not threading.main_thread():
         return call()
     done: Future[T] = Future()
@@ -161,7 +168,12 @@ def interruptible(call: Callable[[], T]) -> T:
     except RuntimeError:
         # The interpreter is ending.
         return call()
-    return done.result()
+    try:
+        return done.result()
+    except BaseException:
+        if abandoned is not None:
+            done.add_done_callback(abandoned)
+        raise
 
 
 def pool_handle(pool: Union[str, bytes]) -> bytes:

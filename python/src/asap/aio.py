@@ -1,6 +1,6 @@
 """Sessions and servers for asyncio.
 
-The same calls as in :mod:`asap`, awaited. Receiving waits for the descriptor in the event loop; what asks a registrar or connects runs in
+The same calls as in :mod:`asap`, awaited; streams to pools (:func:`open_connection`), and servers of asyncio as elements (:func:`serve`). Receiving waits for the descriptor in the event loop; what asks a registrar or connects runs in
 a thread. An object belongs to the event loop it was made in. A call that is cancelled has taken nothing.
 """
 
@@ -8,28 +8,57 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, AsyncIterator, Awaitable, Callable, Generic, Optional, TypeVar, Union
+from typing import Any, AsyncIterator, Awaitable, Callable, Generic, Optional, Protocol, TypeVar, Union
 
-from . import _sockets
+from . import _sockets, _streams
 from ._events import End, Event, Failover, Message, Policy
-from ._library import Deadline, Error, FailedOver, error
+from ._library import Deadline, Error, FailedOver, abandon, error
 from ._sockets import Data
+from ._streams import HasFileno
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
 
 T = TypeVar("T")
+C = TypeVar("C", bound=_Closes)
 D = TypeVar("D", bound=_sockets.Descriptor)
-A = TypeVar("A", bound="_Descriptor[Any]")
+A = TypeVar("A", bound="_Owner[Any]")
 
 #: How often a call that waits for room looks again, while what nobody receives keeps the descriptor readable.
 _GLANCE = 0.01
 
 
-class _Descriptor(Generic[D]):
+class _Owner(Generic[C]):
     """An object of :mod:`asap` in an event loop."""
 
-    def __init__(self, sync: D) -> None:
+    def __init__(self, sync: C) -> None:
         #: The same for programs that do not wait in the event loop.
         self.sync = sync
+
+    async def close(self) -> None:
+        """As the method of :mod:`asap`."""
+        await asyncio.to_thread(self.sync.close)
+
+    async def __aenter__(self: A) -> A:
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        await self.close()
+
+
+class _Descriptor(_Owner[D]):
+    """A descriptor of the library, for which the loop waits."""
+
+    def __init__(self, sync: D) -> None:
+        super().__init__(sync)
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -40,7 +69,7 @@ class _Descriptor(Generic[D]):
             # Who waits is to find it closed even before it is.
             self._closed = True
             self._wake()
-            await asyncio.to_thread(self.sync.close)
+            await super().close()
 
     async def _each(self, take: Callable[[], Awaitable[T]]) -> AsyncIterator[T]:
         """One after the other until it is closed."""
@@ -52,14 +81,6 @@ class _Descriptor(Generic[D]):
                     return
                 raise
             yield taken
-
-    async def __aenter__(self: A) -> A:
-        return self
-
-    async def __aexit__(
-        self, kind: Optional[type[BaseException]], value: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        await self.close()
 
     async def _until(self, attempt: Callable[[], T], timeout: Optional[float], glance: Optional[float] = None) -> T:
         """Tries until it does not give ``BlockingIOError``, whenever the descriptor is readable."""
@@ -219,14 +240,14 @@ class Listener(_Element[_sockets.Listener]):
             yield session
 
 
-async def _made(make: Callable[[], D], wrap: Callable[[D], T]) -> T:
-    task: Awaitable[D] = asyncio.get_running_loop().run_in_executor(None, make)
+async def _made(make: Callable[[], C], wrap: Callable[[C], T]) -> T:
+    task: Awaitable[C] = asyncio.get_running_loop().run_in_executor(None, make)
     made = asyncio.ensure_future(task)
     try:
         return wrap(await asyncio.shield(made))
     except asyncio.CancelledError:
         # The thread goes on; nobody wants what it makes.
-        made.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
+        made.add_done_callback(abandon)
         raise
 
 
@@ -243,3 +264,78 @@ async def register(pool: Union[str, bytes], policy: Union[Policy, str] = Policy(
 async def listen(pool: Union[str, bytes], policy: Union[Policy, str] = Policy(), **how: Any) -> Listener:
     """Starts a server that accepts its sessions one by one. Parameters and errors as :func:`asap.listen`."""
     return await _made(lambda: _sockets.listen(pool, policy, **how), Listener)
+
+
+async def open_connection(
+    pool: Union[str, bytes],
+    *,
+    limit: int = 65536,
+    ssl: Union[SSLContext, bool, None] = None,
+    server_hostname: Optional[str] = None,
+    **how: Any,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream of bytes to a pool, as :func:`asyncio.open_connection` gives them: parameters and errors of that, and of :func:`asap.open`.
+
+    Reading and writing raise ``ConnectionResetError`` when the element fails; opening another connection reaches another element.
+    """
+    stream = await _made(lambda: _streams.open(pool, **how), lambda made: made)
+    try:
+        return await asyncio.open_connection(sock=stream, limit=limit, ssl=ssl, server_hostname=server_hostname)
+    except BaseException:
+        stream.close()
+        raise
+
+
+class Serving(_Owner[_streams.Serving]):
+    """A socket's place in a pool (:func:`serve`). :class:`asap.Serving`, awaited."""
+
+
+async def serve(
+    sock: Union[int, HasFileno],
+    pool: Union[str, bytes],
+    policy: Union[Policy, str, None] = None,
+    *,
+    health: Optional[Callable[[], bool]] = None,
+    health_timeout: float = 5.0,
+    **how: Any,
+) -> Serving:
+    """Makes a server of asyncio an element of a pool: ``await aio.serve(server.sockets[0], "EchoPool")``, where ``server`` is what
+    :func:`asyncio.start_server` has given. Parameters and errors as :func:`asap.serve`.
+
+    ``health`` and ``load`` are called in the event loop. Without ``health``, too, the loop is asked: while it is stuck for longer than
+    ``health_timeout``, the element is in no pool.
+    """
+    loop = asyncio.get_running_loop()
+    load: Optional[Callable[[], float]] = how.pop("load", None)
+
+    def in_loop(question: Callable[[], T]) -> T:
+        """Asked by the library's thread."""
+        answer: Future[T] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as failure:
+                answer.set_exception(failure)
+
+        loop.call_soon_threadsafe(ask)
+        return answer.result(health_timeout)
+
+    def well() -> bool:
+        try:
+            return not loop.is_closed() and in_loop(health or (lambda: True))
+        except FutureTimeout:
+            return False
+
+    return await _made(
+        lambda: _streams.serve(
+            sock,
+            pool,
+            policy,
+            health=well,
+            load=load and (lambda: in_loop(load)),
+            health_timeout=health_timeout,
+            **how,
+        ),
+        Serving,
+    )

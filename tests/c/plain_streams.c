@@ -6,6 +6,9 @@
 #include <asap.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -265,6 +268,72 @@ static void back_pressure(const char *name)
     close(fd);
 }
 
+static int connect_to(const char *host, int family, int flags, int *fd)
+{
+    struct addrinfo hints = {.ai_family = family, .ai_flags = AI_ADDRCONFIG}, *list;
+    CHECK(asap_getaddrinfo(host, "7", &hints, &list) == 0 && list && !list->ai_next);
+    CHECK(list->ai_socktype == SOCK_STREAM && list->ai_family == (family ? family : AF_INET));
+    if (*fd < 0)
+        *fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+    int done = asap_connect(*fd, list->ai_addr, list->ai_addrlen);
+    freeaddrinfo(list);
+    return done;
+}
+
+/* The calls that asap/sockets.h puts in the place of others: what they say, and that they leave nothing. */
+static void sockets(const char *name)
+{
+    CHECK(rsp_initialize(NULL) == 0);
+    rsp_cleanup();
+    int before = open_descriptors(), fd = -1, error = 0, yes = 1;
+    CHECK(connect_to(name, AF_UNSPEC, SOCK_CLOEXEC, &fd) == 0);
+    CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC && !(fcntl(fd, F_GETFL) & O_NONBLOCK));
+    echo(fd, "hello");
+    CHECK(connect_to(name, AF_UNSPEC, 0, &fd) == -1 && errno == EISCONN);
+    CHECK(asap_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0);
+    CHECK(asap_setsockopt(fd, SOL_SOCKET, -1, &yes, sizeof yes) == -1 && errno == ENOPROTOOPT);
+    echo(fd, "again");
+    struct sockaddr_in6 peer;
+    socklen_t length = sizeof peer;
+    CHECK(asap_getpeername(fd, (struct sockaddr *)&peer, &length) == 0);
+    CHECK(peer.sin6_family == AF_INET && length == sizeof(struct sockaddr_in));
+    CHECK(close(fd) == 0);
+
+    fd = -1;
+    CHECK(connect_to(name, AF_INET6, SOCK_NONBLOCK, &fd) == -1 && errno == EINPROGRESS);
+    CHECK(!(fcntl(fd, F_GETFD) & FD_CLOEXEC));
+    struct pollfd polled = {.fd = fd, .events = POLLOUT};
+    CHECK(poll(&polled, 1, 60000) == 1 && polled.revents == POLLOUT);
+    length = sizeof error;
+    CHECK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0);
+    CHECK(close(fd) == 0);
+
+    fd = -1;
+    CHECK(connect_to("pool://Nobody?timeout=60s", AF_INET, 0, &fd) == -1 && errno == ECONNREFUSED);
+    CHECK(close(fd) == 0);
+    fd = -1;
+    CHECK(connect_to("pool://Nobody?timeout=60s", AF_INET, SOCK_NONBLOCK, &fd) == -1 && errno == EINPROGRESS);
+    polled.fd = fd;
+    CHECK(poll(&polled, 1, 60000) == 1);
+    CHECK(connect_to("pool://Nobody?timeout=60s", AF_INET, 0, &fd) == -1 && errno == ECONNRESET);
+    CHECK(close(fd) == 0);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK(connect_to(name, AF_INET, 0, &fd) == -1 && errno == EPROTONOSUPPORT);
+    CHECK(close(fd) == 0);
+    fd = 4000; /* not open */
+    CHECK(connect_to(name, AF_INET, 0, &fd) == -1 && errno == EBADF);
+
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *list;
+    CHECK(asap_getaddrinfo(name, NULL, &hints, &list) == EAI_SOCKTYPE);
+    CHECK(asap_getaddrinfo("pool://P?timeout=soon", NULL, NULL, &list) == EAI_NONAME);
+    CHECK(strstr(asap_last_error(), "soon"));
+    CHECK(asap_gethostbyname("pool://") == NULL && h_errno == HOST_NOT_FOUND);
+    struct hostent *host = asap_gethostbyname(name);
+    CHECK(host && host->h_addrtype == AF_INET && (unsigned char)host->h_addr_list[0][0] == 240);
+    rsp_cleanup();
+    CHECK(open_descriptors() == before);
+}
+
 /* What code, environment and file say of one setting, seen before and after a call with a name. */
 static void settings(const char *name)
 {
@@ -363,7 +432,7 @@ int main(int argc, char **argv)
     } scenarios[] = {{"use", use},         {"half_close", half_close}, {"reset", reset},
                      {"resume", resume},   {"nonblocking", nonblocking}, {"back_pressure", back_pressure},
                      {"many", many},       {"last_words", last_words}, {"forked", forked},
-                     {"settings", settings}};
+                     {"settings", settings}, {"sockets", sockets}};
     CHECK(argc == 3);
     for (size_t n = 0; n < sizeof scenarios / sizeof scenarios[0]; n++) {
         if (strcmp(argv[1], scenarios[n].name) == 0) {

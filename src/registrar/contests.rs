@@ -11,7 +11,8 @@
 //!   alive no more than one completes, whatever is lost or late and whenever timers fire.
 //! * Of two initiators the one the [`Order`] prefers goes on and the other acknowledges. The preferred one leaves the
 //!   other's question unanswered, but repeats its own at once, in case it was lost.
-//! * Who has acknowledged begins anew if the winner dies, or says nothing for long. Until then it acknowledges to nobody
+//! * Who has acknowledged suspects the target anew if the winner dies, and begins anew if that one says nothing for
+//!   long. Until then it acknowledges to nobody
 //!   but that one or a preferred one: an acknowledgement names no question, and of two that had given way to a third,
 //!   each could take an old one of the other's for an answer to its new question.
 //! * Who has completed tells it to every peer it sees come alive, and to who asks about the same target: a lost
@@ -128,6 +129,9 @@ pub enum Output {
     },
     /// The target has shown itself: nothing comes of it.
     Averted(ServerId),
+    /// Who was to take the target over is dead: it is to be asked for a sign of life, and [`Contests::begin`] called if there is
+    /// none. What this registrar acknowledged may have been asked long ago, while it was asleep.
+    Suspect(ServerId),
     /// This registrar has won: the target's elements are its own from now on.
     Adopt(ServerId),
     /// Another one has: the target's elements are its.
@@ -413,7 +417,8 @@ impl Contests {
             if let Some(Contest::Yielded { to }) = self.by_target.get(&target)
                 && !live.contains_key(to)
             {
-                self.initiate(target, out);
+                self.by_target.remove(&target);
+                out.extend([Output::NoWake(target), Output::Suspect(target)]);
             }
             match self.by_target.get_mut(&target) {
                 Some(Contest::Initiating { asked, acknowledged, rounds, .. }) => {

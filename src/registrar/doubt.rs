@@ -22,6 +22,8 @@ pub(super) struct Doubt {
     until: Option<Time>,
     /// The deadline that was missed last: more than one input may come before it is met.
     missed: Option<Time>,
+    /// When this registrar last found that it had slept.
+    woken: Option<Time>,
     /// Own elements that have not answered since the peers fell silent, and since when there are such.
     silent: BTreeSet<ElementKey>,
     since: Option<Time>,
@@ -30,6 +32,11 @@ pub(super) struct Doubt {
 impl Doubt {
     pub(super) fn is_on(&self) -> bool {
         self.until.is_some()
+    }
+
+    /// Whether it has slept until less than this ago.
+    pub(super) fn has_slept(&self, now: Time, ago: Duration) -> bool {
+        self.woken.is_some_and(|woken| now.since(woken) <= ago)
     }
 
     /// The element has answered, or is gone.
@@ -42,10 +49,11 @@ impl Registrar {
     /// Something came, or the time. If it should have been long ago, this registrar was asleep.
     pub(super) fn notice_sleep(&mut self, now: Time, wanted: Option<Time>) {
         let late = wanted.map_or(Duration::ZERO, |at| now.since(at));
-        if late > self.config.max_time_no_response.min(LATEST)
-            && self.startup.is_over()
-            && wanted != std::mem::replace(&mut self.doubt.missed, wanted)
-        {
+        if late <= self.config.max_time_no_response.min(LATEST) {
+            return;
+        }
+        self.doubt.woken = Some(now);
+        if self.startup.is_over() && wanted != std::mem::replace(&mut self.doubt.missed, wanted) {
             let a_while = self.config.max_time_last_heard + self.config.max_time_no_response;
             self.doubt(now, now + a_while);
         }

@@ -392,7 +392,8 @@ impl Registrar {
             && let Some(key) = self.liveness.deadlines.pop_due(now)
         {
             // After a pause of ours the acknowledgement may lie unread behind us: it gets a moment, once.
-            if now.since(deadline) > LATE && self.liveness.put_off.insert(key.clone()) {
+            let slept = now.since(deadline) > LATE || self.doubt.has_slept(now, LATE);
+            if slept && self.liveness.put_off.insert(key.clone()) {
                 self.liveness.deadlines.set(key, now + LATE);
             } else if self.may_be_cut_off(now, &key) {
                 self.ask(now, &key, self.config.keep_alive_timeout);

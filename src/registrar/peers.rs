@@ -867,12 +867,14 @@ impl Registrar {
     pub(super) fn on_links_lost(&mut self, now: Time, server: ServerId) {
         match self.peers.state(server) {
             Some(PeerState::Alive) => self.suspect(now, server),
-            Some(PeerState::Named | PeerState::Suspected | PeerState::TakenOver) | None => {}
+            // It did not answer on a link that was dead: it may on another.
+            Some(PeerState::TakenOver) => self.reconnect(now, server),
+            Some(PeerState::Named | PeerState::Suspected) | None => {}
         }
     }
 
     /// Asks a peer for a sign of life, over a new link if there is none.
-    fn suspect(&mut self, now: Time, server: ServerId) {
+    pub(super) fn suspect(&mut self, now: Time, server: ServerId) {
         let Some(known) = self.peers.find_mut(server) else { return };
         known.peer.state = PeerState::Suspected;
         self.out.counters.suspicions += 1;

@@ -105,6 +105,8 @@ impl Registrar {
             addresses: client.addresses.clone(),
         };
         let key: ElementKey = (handle.clone(), element.id);
+        // It was made this registrar's by a takeover, of which it has heard now.
+        let adopted = self.liveness.adopted_of(&key).is_some();
         let inserted =
             self.handlespace.insert(now, handle, element, Some(registrant)).map_err(|m| vec![cause_of(m)])?;
 
@@ -128,6 +130,8 @@ impl Registrar {
                 self.out.counters.reregistrations += 1;
                 if changed {
                     self.on_pool_changed(now, handle);
+                }
+                if changed || adopted {
                     self.tell_changed(&key);
                 } else {
                     self.tell_unchanged(&key);

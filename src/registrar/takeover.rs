@@ -153,6 +153,7 @@ impl Registrar {
                 self.out.counters.takeovers_averted += 1;
                 self.out.events.push_back(Event::TakeoverAverted { target });
             }
+            Output::Suspect(target) => self.suspect(now, target),
             Output::Adopt(target) => self.adopt(now, target),
             Output::Follow { target, home } => self.follow(now, target, home),
             Output::Concede { target, home } => {

@@ -76,6 +76,8 @@ pub struct State {
     pub twice: bool,
     /// The same of two of RSPLIB's, which is theirs.
     pub twice_by_rsplib: bool,
+    /// One that was taken over has been heard since: which of its elements it keeps is no matter of arbitration.
+    pub heard_since: bool,
     /// What the latest step reached; taken out before the state is kept.
     pub reached: Vec<Rare>,
     /// Which are RSPLIB's.
@@ -203,6 +205,7 @@ impl State {
             presences: 0,
             twice: false,
             twice_by_rsplib: false,
+            heard_since: false,
             reached: Vec::new(),
             rsplib,
         }
@@ -323,6 +326,10 @@ impl State {
                 false => Rare::GaveWay,
             }),
             Output::Averted(_) => self.reached.push(Rare::Averted),
+            // Whether it is silent shows later.
+            Output::Suspect(target) => {
+                self.ours_mut(me).expect("it acts").live.insert(target, Voter::Unheard);
+            }
             Output::Adopt(target) => {
                 self.reached.push(Rare::Completed);
                 self.complete(me, target);
@@ -383,6 +390,7 @@ impl State {
     }
 
     fn hear(&mut self, me: Place, from: Place) {
+        self.heard_since |= self.asked.contains_key(&id(from));
         let voter = if self.is_rsplib(from) { Voter::Foreign } else { Voter::Ours };
         if let Some(ours) = self.ours_mut(me) {
             ours.live.insert(id(from), voter);
@@ -571,15 +579,16 @@ impl State {
             state.show(from, to);
         }
         state.flush();
-        for (me, peer) in places().filter(|(a, b)| a != b) {
-            if state.nodes[me].as_ref().is_some_and(|node| node.hears().contains(&id(peer)))
-                && state.nodes[peer].is_none()
-            {
-                state.suspect(me, peer);
-            }
-        }
-        state.flush();
         for _ in 0..ROUNDS_TO_SETTLE {
+            // Who gave way to one that is dead now suspects the target anew.
+            for (me, peer) in places().filter(|(a, b)| a != b) {
+                if state.nodes[me].as_ref().is_some_and(|node| node.hears().contains(&id(peer)))
+                    && state.nodes[peer].is_none()
+                {
+                    state.suspect(me, peer);
+                }
+            }
+            state.flush();
             for me in 0..state.nodes.len() {
                 for target in state.may_time_out(me) {
                     state.time_out(me, target);
@@ -637,7 +646,7 @@ impl State {
             let home = self.asked.get(&target).copied();
             let at_home = home.is_some_and(|home| self.nodes[place(home)].is_some())
                 && living().all(|(_, node)| Some(node.home(target)) == home);
-            self.twice_by_rsplib || at_home && winners <= 1
+            self.twice_by_rsplib || winners <= 1 && (at_home || self.heard_since)
         })
     }
 }

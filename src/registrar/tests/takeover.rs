@@ -160,6 +160,40 @@ fn an_element_that_registers_anew_is_not_asked_with_the_h_bit() {
 }
 
 #[test]
+fn an_adopted_element_that_registers_as_it_was_is_told_of_with_a_new_version() {
+    let (mut world, _) = bereaved(1);
+    pass_until_taken_over(&mut world);
+    let version =
+        |world: &World| world.registrar.handlespace().entry(&handle("pool"), PeId(1)).unwrap().version;
+    let before = version(&world);
+    let client = world.client("10.0.0.1");
+    let element = PoolElement { home: Some(me()), ..world.element("pool", 1).clone() };
+    assert_eq!(world.register(client, "pool", &element), Ok(()));
+    let adopted = version(&world);
+    assert!(adopted > before, "else whom it was taken from could claim it on coming back");
+    assert_eq!(world.register(client, "pool", &element), Ok(()));
+    assert_eq!(version(&world), adopted, "nothing new");
+}
+
+#[test]
+fn who_has_slept_takes_no_element_for_dead_whose_time_ran_out_meanwhile() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let client = world.client("10.0.0.1");
+    world.register(client, "pool", &ours(element(1, "10.0.0.1"))).unwrap();
+    while world.keep_alives().is_empty() {
+        show_life(&mut world, link, peer());
+        world.pass(ms(1));
+    }
+    world.now = world.now + config().keep_alive_timeout + ms(20);
+    world.input(Input::Timeout);
+    assert!(world.has("pool", 1), "the acknowledgement may lie unread");
+    world.acknowledge(client, "pool", 1);
+    world.pass(ms(200));
+    assert!(world.has("pool", 1));
+}
+
+#[test]
 fn a_target_that_is_heard_is_not_taken_over() {
     let (mut world, _) = bereaved(1);
     world.pass(ms(100));
@@ -318,6 +352,32 @@ fn of_two_initiators_the_lower_acknowledges_and_the_higher_goes_on() {
             assert!(world.registrar.peers().all(|known| known.server != peer()));
         }
     }
+}
+
+#[test]
+fn when_the_winner_dies_the_target_is_asked_once_more_before_it_is_taken_over() {
+    let third = server_id(0xcccc);
+    let (mut world, link, _) = contest(third);
+    let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
+    assert_eq!(world.registrar.counters().takeovers_yielded, 1);
+    world.down(link);
+    let suspects = |world: &World| {
+        world.registrar.peers().any(|it| it.server == peer() && it.state == PeerState::Suspected)
+    };
+    let started = world.now;
+    while !suspects(&world) {
+        assert!(world.now.since(started) < ms(5_000), "the target is not suspected");
+        world.pass(ms(1));
+    }
+    let begun = world.registrar.counters().takeovers_begun;
+    let back = peer_of_ours(&mut world);
+    for _ in 0..20 {
+        show_life(&mut world, back, peer());
+        world.pass(ms(100));
+    }
+    assert_eq!(world.registrar.counters().takeovers_begun, begun);
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
 }
 
 #[test]

@@ -118,7 +118,8 @@ fn chaos(world: &mut World) {
     let running: Vec<usize> =
         cluster.registrars.iter().copied().filter(|node| world.runs_registrar(*node).is_some()).collect();
     cluster.run_holding(world, secs(3), &running);
-    cluster.agree(world, secs(1), "after chaos all go on agreeing");
+    // A link that was lost before is noticed by its transport only now.
+    cluster.agree(world, secs(1) + world.faults.patience, "after chaos all go on agreeing");
     cluster.each_answers_its_home(world);
     cluster.count(world);
     let (user, slot) = cluster.users[0];

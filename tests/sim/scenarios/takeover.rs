@@ -131,8 +131,19 @@ fn hang(world: &mut World) {
         world.pause(node);
         let config = cluster.config();
         let patience = config.max_time_last_heard + config.max_time_no_response;
-        let time = patience + ms(world.rng.below(500)) - ms(250);
-        cluster.run_holding(world, time, &holders);
+        if world.rng.below(3) == 0 {
+            // It wakes just as others are about to take it over.
+            let begun = |world: &World| -> u64 {
+                holders.iter().map(|holder| world.registrar(*holder).counters().takeovers_begun).sum()
+            };
+            let (before, limit) = (begun(world), world.now + patience * 3);
+            while begun(world) == before && world.now < limit {
+                world.run_for(ms(1));
+            }
+        } else {
+            let time = patience + ms(world.rng.below(500)) - ms(250);
+            cluster.run_holding(world, time, &holders);
+        }
         world.resume(node);
         let bound = cluster.agreed_within();
         cluster.agree(world, bound, "after a hang all agree");

@@ -11,10 +11,9 @@
 //!   alive no more than one completes, whatever is lost or late and whenever timers fire.
 //! * Of two initiators the one the [`Order`] prefers goes on and the other acknowledges. The preferred one leaves the
 //!   other's question unanswered, but repeats its own at once, in case it was lost.
-//! * Who has acknowledged suspects the target anew if the winner dies, and begins anew if that one says nothing for
-//!   long. Until then it acknowledges to nobody
-//!   but that one or a preferred one: an acknowledgement names no question, and of two that had given way to a third,
-//!   each could take an old one of the other's for an answer to its new question.
+//! * Who has acknowledged suspects the target anew if the winner dies, and begins anew if the winner says nothing for
+//!   long. Until then it acknowledges to nobody but that one or a preferred one: an acknowledgement names no question,
+//!   and of two that had given way to a third, each could take an old one of the other's for an answer to its new question.
 //! * Who has completed tells it to every peer it sees come alive, and to who asks about the same target: a lost
 //!   ENRP_TAKEOVER_SERVER, or a partition in which both sides took over, ends with one winner.
 //!

@@ -55,12 +55,21 @@ enum Phase {
     },
     Up(Conversation),
     /// The element is lost, and the application to say how to go on.
-    Failed {
-        since: Time,
-        why: LinkFailure,
-        reported: BTreeSet<PeId>,
-    },
+    Failed(Loss),
     Over,
+}
+
+/// That there is no element any more, or not yet.
+#[derive(Debug)]
+struct Loss {
+    /// When there last was an element, or when the session began.
+    since: Time,
+    /// Why the last link was lost.
+    why: LinkFailure,
+    /// Whose link that was, unless the application has left the element.
+    element: Option<PeId>,
+    /// Elements reported since.
+    reported: BTreeSet<PeId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,6 +82,8 @@ enum Timer {
     Returned,
     /// The answer to a resolution.
     Patience,
+    /// The element lost is dead by now, if it was dying.
+    Settled,
     /// The next round.
     Retry,
     /// Automatic failover was switched on while one was needed.
@@ -111,12 +122,11 @@ impl Session {
             next_link: 0,
             fruitless: 0,
         };
+        let why = LinkFailure::Unreachable;
         let seek = Seek {
-            since: now,
+            loss: Loss { since: now, why, element: None, reported: BTreeSet::new() },
             first: true,
-            why: LinkFailure::Unreachable,
             held_back: true,
-            reported: BTreeSet::new(),
             missed: Vec::new(),
             unresolved: None,
         };
@@ -166,7 +176,7 @@ impl Session {
         self.config = sound(config);
         if !self.config.automatic_failover {
             self.timers.cancel(&Timer::Deadline);
-        } else if matches!(self.phase, Phase::Failed { .. }) {
+        } else if matches!(self.phase, Phase::Failed(_)) {
             self.timers.set(Timer::MoveOn, Time::ZERO);
         }
     }
@@ -178,7 +188,7 @@ impl Session {
             Phase::Up(conversation) => Some((conversation.link, abort)),
             Phase::Accepting { link } => Some((*link, abort)),
             Phase::Opening { link, .. } => Some((*link, true)),
-            Phase::Seeking(_) | Phase::Failed { .. } => None,
+            Phase::Seeking(_) | Phase::Failed(_) => None,
             Phase::Over => return,
         };
         if let Some((link, abort)) = link {
@@ -199,7 +209,7 @@ impl Session {
                 }
             }
             Phase::Up(_) => State::Connected,
-            Phase::Failed { .. } => State::Failed,
+            Phase::Failed(_) => State::Failed,
             Phase::Over => State::Ended,
         }
     }
@@ -220,7 +230,7 @@ impl Session {
             Phase::Accepting { .. }
             | Phase::Seeking(_)
             | Phase::Opening { .. }
-            | Phase::Failed { .. }
+            | Phase::Failed(_)
             | Phase::Over => None,
         }
     }
@@ -262,27 +272,38 @@ impl Session {
             Timer::Silence => self.on_watch_over(now),
             Timer::Returned => self.on_returned_over(),
             Timer::Patience => self.on_patience_over(now),
+            Timer::Settled => self.advance(now),
             Timer::Retry => self.on_retry(now),
             Timer::MoveOn => {
                 if self.config.automatic_failover
-                    && let Phase::Failed { since, why, reported } = &mut self.phase
+                    && let Some(loss) = self.take_loss()
                 {
-                    let (since, why, reported) = (*since, *why, std::mem::take(reported));
-                    self.begin_failover(now, since, why, reported, None);
+                    self.begin_failover(now, loss, None);
                 }
             }
             Timer::Deadline => match &self.phase {
                 Phase::Seeking(seek) => {
-                    let why = seek.why;
+                    let why = seek.loss.why;
                     self.end(Some(why));
                 }
                 Phase::Opening { seek, link, .. } => {
-                    let (link, why) = (*link, seek.why);
+                    let (link, why) = (*link, seek.loss.why);
                     self.effects.push_back(Effect::Close { link, abort: true });
                     self.end(Some(why));
                 }
-                Phase::Accepting { .. } | Phase::Up(_) | Phase::Failed { .. } | Phase::Over => {}
+                Phase::Accepting { .. } | Phase::Up(_) | Phase::Failed(_) | Phase::Over => {}
             },
+        }
+    }
+
+    /// Takes the loss that the application is to say how to go on after; a phase is to follow at once.
+    fn take_loss(&mut self) -> Option<Loss> {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Failed(loss) => Some(loss),
+            other => {
+                self.phase = other;
+                None
+            }
         }
     }
 
@@ -291,7 +312,7 @@ impl Session {
         let current = match &self.phase {
             Phase::Accepting { link } | Phase::Opening { link, .. } => Some(*link),
             Phase::Up(conversation) => Some(conversation.link),
-            Phase::Seeking(_) | Phase::Failed { .. } | Phase::Over => None,
+            Phase::Seeking(_) | Phase::Failed(_) | Phase::Over => None,
         };
         if current != Some(link) {
             self.counters.late_inputs += 1;
@@ -316,7 +337,7 @@ impl Machine for Session {
                         Phase::Opening { .. } => self.on_attempt_failed(now, why),
                         Phase::Up(_) => self.on_link_lost(now, why),
                         Phase::Accepting { .. } => self.end((why != LinkFailure::Closed).then_some(why)),
-                        Phase::Seeking(_) | Phase::Failed { .. } | Phase::Over => {}
+                        Phase::Seeking(_) | Phase::Failed(_) | Phase::Over => {}
                     }
                 }
             }

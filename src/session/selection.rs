@@ -221,6 +221,11 @@ impl Candidates {
         self.mark(id, Standing::Suspect(self.suspicions));
     }
 
+    /// Whether its link was lost, and nothing has absolved it since.
+    pub(super) fn is_suspect(&self, id: PeId) -> bool {
+        matches!(self.standing.get(&id), Some(Standing::Suspect(_)))
+    }
+
     /// This element could not be reached.
     pub(super) fn fail(&mut self, id: PeId) {
         self.mark(id, Standing::Failed);

@@ -1,7 +1,7 @@
 //! What is said while there is an element, on either side: messages, cookies, business cards (RFC 5352 3.8, 3.9, 6.5.5), whether the
 //! element is silent, and what becomes of messages when it is lost. Reads no control message itself (`control`).
 
-use super::{Phase, Session, Timer};
+use super::{Loss, Phase, Session, Timer};
 use crate::machine::{Channel, Effect, LinkFailure, LinkId, LinkKind, Protocol, UserChannel};
 use crate::session::control::{self, Said, Side};
 use crate::session::outbox::{self, HandedOver, UserMessage};
@@ -67,7 +67,7 @@ impl Session {
                 self.hand_over(link, message);
                 Ok(())
             }
-            Phase::Failed { .. } => Err(SendRefused::FailedOver),
+            Phase::Failed(_) => Err(SendRefused::FailedOver),
             Phase::Over => Err(SendRefused::Ended),
         }
     }
@@ -91,7 +91,7 @@ impl Session {
             | Phase::Up(_)
             | Phase::Seeking(_)
             | Phase::Opening { .. }
-            | Phase::Failed { .. } => Err(SendRefused::NoControlChannel),
+            | Phase::Failed(_) => Err(SendRefused::NoControlChannel),
         }
     }
 
@@ -189,12 +189,12 @@ impl Session {
                 self.give_card();
                 return;
             }
-            other @ (Phase::Seeking(_) | Phase::Up(_) | Phase::Failed { .. } | Phase::Over) => {
+            other @ (Phase::Seeking(_) | Phase::Up(_) | Phase::Failed(_) | Phase::Over) => {
                 self.phase = other;
                 return;
             }
         };
-        for timer in [Timer::Attempt, Timer::Retry, Timer::Deadline] {
+        for timer in [Timer::Attempt, Timer::Settled, Timer::Retry, Timer::Deadline] {
             self.timers.cancel(&timer);
         }
         let control = protocol == Protocol::Session;
@@ -236,7 +236,7 @@ impl Session {
         self.events.push_back(match (seek, id) {
             (Some(seek), Some(element)) if !seek.first => {
                 self.counters.failovers += 1;
-                Event::FailoverComplete { element, has_cookie, gap: now.since(seek.since) }
+                Event::FailoverComplete { element, has_cookie, gap: now.since(seek.loss.since) }
             }
             (_, element) => Event::Connected { element, kind, control },
         });
@@ -285,10 +285,11 @@ impl Session {
             reported.insert(id);
         }
         self.give_up_bound(Some(id));
+        let loss = Loss { since: now, why, element: Some(id), reported };
         if self.config.automatic_failover {
-            self.begin_failover(now, now, why, reported, None);
+            self.begin_failover(now, loss, None);
         } else {
-            self.phase = Phase::Failed { since: now, why, reported };
+            self.phase = Phase::Failed(loss);
         }
     }
 

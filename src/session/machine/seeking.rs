@@ -4,7 +4,7 @@
 //!
 //! The RFC leaves open how long anything of this takes; see [`SessionConfig`](crate::config::SessionConfig).
 
-use super::{Phase, Session, Timer};
+use super::{Loss, Phase, Session, Timer};
 use crate::endpoint::{RequestFailure, Resolution};
 use crate::machine::{Effect, LinkFailure, LinkId};
 use crate::session::selection::{Candidates, destination, tells_unreachable};
@@ -39,15 +39,10 @@ pub(super) enum Asked {
 /// The search for an element.
 #[derive(Debug)]
 pub(super) struct Seek {
-    /// When there last was an element, or when the session began.
-    pub(super) since: Time,
+    pub(super) loss: Loss,
     pub(super) first: bool,
-    /// Why the last link was lost.
-    pub(super) why: LinkFailure,
     /// The list held is not to be used before the resolution asked for is answered or overdue; then a new round begins.
     pub(super) held_back: bool,
-    /// Elements reported in this search.
-    pub(super) reported: BTreeSet<PeId>,
     /// Tried in vain in this round.
     pub(super) missed: Vec<(PeId, LinkFailure)>,
     pub(super) unresolved: Option<RequestFailure>,
@@ -64,7 +59,7 @@ impl Session {
             Phase::Accepting { .. }
             | Phase::Opening { .. }
             | Phase::Up(_)
-            | Phase::Failed { .. }
+            | Phase::Failed(_)
             | Phase::Over => false,
         };
         match outcome {
@@ -129,7 +124,7 @@ impl Session {
                     self.abandon_attempt(now);
                 }
             }
-            Phase::Accepting { .. } | Phase::Failed { .. } | Phase::Over => {}
+            Phase::Accepting { .. } | Phase::Failed(_) | Phase::Over => {}
         }
     }
 
@@ -155,11 +150,13 @@ impl Session {
                     }
                 }
                 self.give_up_bound(id);
-                self.begin_failover(now, now, LinkFailure::TimedOut, reported, (!fresh).then_some(max_age));
+                let loss = Loss { since: now, why: LinkFailure::TimedOut, element: None, reported };
+                self.begin_failover(now, loss, (!fresh).then_some(max_age));
             }
-            Phase::Failed { since, why, reported } => {
-                let (since, why, reported) = (*since, *why, std::mem::take(reported));
-                self.begin_failover(now, since, why, reported, (!fresh).then_some(max_age));
+            Phase::Failed(_) => {
+                if let Some(loss) = self.take_loss() {
+                    self.begin_failover(now, loss, (!fresh).then_some(max_age));
+                }
             }
             Phase::Seeking(_) => {
                 if self.timers.cancel(&Timer::Retry).is_some() {
@@ -188,18 +185,10 @@ impl Session {
 
     /// Starts looking for another element. `wait_for`: the list held must not be used before a resolution no older
     /// than this was tried.
-    pub(super) fn begin_failover(
-        &mut self,
-        now: Time,
-        since: Time,
-        why: LinkFailure,
-        reported: BTreeSet<PeId>,
-        wait_for: Option<Duration>,
-    ) {
+    pub(super) fn begin_failover(&mut self, now: Time, loss: Loss, wait_for: Option<Duration>) {
         let (missed, unresolved) = (Vec::new(), None);
         let held_back = wait_for.is_some();
-        self.phase =
-            Phase::Seeking(Seek { since, first: false, why, held_back, reported, missed, unresolved });
+        self.phase = Phase::Seeking(Seek { loss, first: false, held_back, missed, unresolved });
         if self.config.automatic_failover
             && let Some(deadline) = self.config.failover_deadline
         {
@@ -249,6 +238,13 @@ impl Session {
             }
             return;
         };
+        // A process that dies is cut off from its users before it stops to listen: its kernel would take one more link. By
+        // then others may be known, too.
+        let settled = seek.loss.since + self.config.resolution_retry;
+        if seek.loss.element == Some(element.id) && user.candidates.is_suspect(element.id) && now < settled {
+            self.timers.set(Timer::Settled, settled);
+            return;
+        }
         let link = LinkId::outgoing(user.next_link);
         user.next_link += 1;
         self.counters.attempts += 1;
@@ -271,12 +267,12 @@ impl Session {
         if seek.first || self.config.automatic_failover {
             self.timers.set(Timer::Retry, now + self.config.resolution_retry);
         } else {
-            let (since, why) = (seek.since, seek.why);
-            let reported = std::mem::take(&mut seek.reported);
             if let Some(user) = &mut self.user {
                 user.candidates.try_again();
             }
-            self.phase = Phase::Failed { since, why, reported };
+            if let Phase::Seeking(seek) = std::mem::replace(&mut self.phase, Phase::Over) {
+                self.phase = Phase::Failed(seek.loss);
+            }
         }
     }
 
@@ -320,7 +316,7 @@ impl Session {
         let id = element.id;
         self.counters.attempts_failed += 1;
         seek.missed.push((id, why));
-        let first_time = tells_unreachable(why) && seek.reported.insert(id);
+        let first_time = tells_unreachable(why) && seek.loss.reported.insert(id);
         if let Some(user) = &mut self.user {
             user.candidates.fail(id);
         }

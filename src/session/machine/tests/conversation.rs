@@ -339,6 +339,7 @@ fn sending_while_failing_over_is_kept_for_the_next_element() {
     let mut rig = Rig::at_first_of(automatic(), &[tcp(1)]);
     rig.down(L0, LinkFailure::Reset);
     rig.send(b"1");
+    rig.pass(50 * MS);
     rig.down(L1, LinkFailure::Refused);
     rig.send(b"2");
     rig.unresolved(RequestFailure::UnknownPool);

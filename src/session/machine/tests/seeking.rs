@@ -192,6 +192,7 @@ fn a_failover_of_the_application_is_one_round() {
     rig.session.fail_over(rig.now, false, 60_000 * MS);
     rig.resolved(&[tcp(1), tcp(2)]);
     rig.down(L1, LinkFailure::Refused);
+    rig.pass(50 * MS);
     rig.events();
     rig.down(L2, LinkFailure::Refused);
     let missed = vec![(PeId(2), LinkFailure::Refused), (PeId(1), LinkFailure::Refused)];
@@ -246,6 +247,7 @@ fn a_failover_during_a_failover_changes_nothing_but_ends_a_pause() {
     assert_eq!((rig.effects(), rig.events()), (vec![], vec![]));
     rig.unresolved(RequestFailure::TimedOut);
     rig.down(L1, LinkFailure::Refused);
+    rig.pass(50 * MS);
     let (link, _) = rig.connecting();
     rig.down(link, LinkFailure::Refused);
     rig.events();
@@ -283,10 +285,39 @@ fn two_failures_in_one_instant_use_up_two_elements_once_each() {
 }
 
 #[test]
-fn a_pool_of_one_is_tried_again_at_once_and_then_with_pauses() {
+fn an_element_that_may_be_dying_is_not_tried_while_others_may_be_heard_of() {
+    for why in [LinkFailure::Reset, LinkFailure::Closed] {
+        let config = SessionConfig { orderly_end_is_final: false, ..automatic() };
+        let mut rig = Rig::at_first_of(config, &[tcp(1)]);
+        rig.down(L0, why);
+        assert_eq!(rig.effects(), []);
+        rig.pass(MS);
+        rig.resolved(&[tcp(1), tcp(2)]);
+        assert_eq!(rig.connecting().1, 2);
+        rig.down(L1, LinkFailure::Refused);
+        assert_eq!(rig.effects(), [], "there is time enough for the one that was lost");
+        rig.pass(49 * MS);
+        assert_eq!(rig.connecting().1, 1);
+    }
+}
+
+#[test]
+fn an_application_that_moves_on_at_once_is_not_led_to_a_dying_element_either() {
+    let mut rig = Rig::at_first_of(by_application(), &[tcp(1)]);
+    rig.down(L0, LinkFailure::Reset);
+    rig.session.fail_over(rig.now, true, 60_000 * MS);
+    assert_eq!(rig.effects(), []);
+    let moved = PoolElement { user_transport: tcp(9).user_transport, ..tcp(1) };
+    rig.resolved(&[moved]);
+    assert_eq!(rig.connecting().1, 9, "it has been started anew elsewhere");
+}
+
+#[test]
+fn a_pool_of_one_is_tried_again_with_pauses() {
     let mut rig = Rig::at_first_of(automatic(), &[tcp(1)]);
     rig.pass(1_000 * MS);
     rig.down(L0, LinkFailure::Reset);
+    rig.pass(50 * MS);
     let (link, id) = rig.connecting();
     assert_eq!((link, id), (L1, 1));
     rig.down(L1, LinkFailure::Refused);
@@ -299,7 +330,7 @@ fn a_pool_of_one_is_tried_again_at_once_and_then_with_pauses() {
     rig.resolved(&[tcp(1)]);
     let (link, _) = rig.connecting();
     rig.up(link);
-    assert_eq!(rig.events(), [resolve(Duration::ZERO), complete(1, false, 50 * MS)]);
+    assert_eq!(rig.events(), [resolve(Duration::ZERO), complete(1, false, 100 * MS)]);
 }
 
 #[test]

@@ -63,6 +63,8 @@ struct Pool {
 struct Subscription {
     count: usize,
     state: Update,
+    /// How long it has last been resting while there was no such pool.
+    pause: Duration,
     /// What was last told: policy and elements in order of identifier, or that the pool is gone; none: nothing yet.
     told: Option<Option<(Policy, Vec<PoolElement>)>>,
 }
@@ -173,7 +175,7 @@ impl Resolutions {
     }
 
     pub(super) fn subscribe(&mut self, ctx: &mut Context, handle: &PoolHandle) {
-        let new = Subscription { count: 0, state: Update::Due, told: None };
+        let new = Subscription { count: 0, state: Update::Due, pause: Duration::ZERO, told: None };
         self.subscriptions.entry(handle.clone()).or_insert(new).count += 1;
         self.go_on(ctx, handle);
     }
@@ -286,7 +288,7 @@ impl Resolutions {
         outcome: &Result<Resolution, RequestFailure>,
     ) {
         let question = self.pools.remove(handle).and_then(|pool| pool.question);
-        self.rest(ctx, handle);
+        self.rest(ctx, handle, false);
         self.conclude(ctx, question.map(|question| question.askers).unwrap_or_default(), outcome);
     }
 
@@ -336,10 +338,11 @@ impl Resolutions {
         if outcome.is_ok() && accept_updates {
             if let Some(subscription) = self.subscriptions.get_mut(&handle) {
                 subscription.state = Update::Held;
+                subscription.pause = Duration::ZERO;
                 ctx.timers.cancel(&Timer::Subscription(handle.clone()));
             }
         } else if asked_for_updates || outcome.is_err() {
-            self.rest(ctx, &handle);
+            self.rest(ctx, &handle, outcome == Err(RequestFailure::UnknownPool));
         }
         self.tell_change(ctx, &handle, &outcome);
         if let Some(question) = question {
@@ -375,12 +378,14 @@ impl Resolutions {
     }
 
     /// The registrar does not hold a subscription: it is asked for again later. The S bit holds only for pools that
-    /// exist (RFC 5352 2.2.5).
-    fn rest(&mut self, ctx: &mut Context, handle: &PoolHandle) {
+    /// exist (RFC 5352 2.2.5); one that is `missing` may be about to: it is noticed at the latest when it was waited for as long again.
+    fn rest(&mut self, ctx: &mut Context, handle: &PoolHandle, missing: bool) {
         if let Some(subscription) = self.subscriptions.get_mut(handle) {
+            let longest = ctx.config.stale_cache_value.max(SHORTEST_RETRY);
+            let next = subscription.pause.saturating_mul(2).clamp(SHORTEST_RETRY, longest);
+            subscription.pause = if missing { next } else { longest };
             subscription.state = Update::Resting;
-            let pause = ctx.config.stale_cache_value.max(SHORTEST_RETRY);
-            ctx.set_timer(Timer::Subscription(handle.clone()), pause);
+            ctx.set_timer(Timer::Subscription(handle.clone()), subscription.pause);
         }
     }
 
@@ -433,7 +438,7 @@ impl Resolutions {
         let silent = silent && question.expiries > ctx.config.max_request_retransmit;
         let askers = std::mem::take(&mut question.askers);
         pool.question = None;
-        self.rest(ctx, handle);
+        self.rest(ctx, handle, false);
         self.conclude(ctx, askers, &Err(RequestFailure::TimedOut));
         self.go_on(ctx, handle);
         match (wanted, silent) {

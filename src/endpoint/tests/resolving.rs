@@ -437,8 +437,11 @@ fn a_subscription_to_an_unknown_pool_is_repeated_until_it_exists() {
     rig.subscribe_quietly("pool");
     rig.message(link(0), &refusal("pool", CauseCode::UnknownPoolHandle));
     assert_eq!(changes(rig.events()), [(pool("pool"), None)]);
-    for _ in 0..3 {
-        rig.pass(MS(5_000));
+    // Soon at first, then every `stale_cache_value`.
+    for pause in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
+        rig.pass(MS(pause - 1));
+        assert_eq!(questions(&rig.sent()), []);
+        rig.pass(MS(1));
         assert_eq!(questions(&rig.sent()), [(link(0), true, pool("pool"), None)]);
         rig.message(link(0), &refusal("pool", CauseCode::UnknownPoolHandle));
         assert_eq!(changes(rig.events()), []);
@@ -452,6 +455,10 @@ fn a_subscription_to_an_unknown_pool_is_repeated_until_it_exists() {
     assert_eq!(changes(events), [(pool("pool"), Some(vec![1]))]);
     rig.pass(MS(60_000));
     assert!(rig.effects().is_empty());
+    // So it is when the pool has been there.
+    rig.message(link(0), &refusal("pool", CauseCode::UnknownPoolHandle));
+    rig.pass(MS(100));
+    assert_eq!(questions(&rig.sent()).len(), 1);
 }
 
 #[test]

@@ -1009,18 +1009,19 @@ ptrdiff_t rsp_sendmsg(int sd,
 
 /**
  * Sends a message on the session the descriptor is connected by. As `rsp_sendmsg` with all else 0, but
- * it waits as RSP_SEND_TIMEOUT says.
+ * it waits as RSP_SEND_TIMEOUT says. To a descriptor of `rsp_mapsocket` as write(2).
  *
- * `sd`: a connected socket. `data`, `dataLength`: the message. `flags`: 0, MSG_DONTWAIT, MSG_NOSIGNAL.
+ * `sd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message. `flags`: 0,
+ * MSG_DONTWAIT, MSG_NOSIGNAL.
  *
- * Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+ * Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`, or as write(2).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
 ptrdiff_t rsp_send(int sd, const void *data, size_t dataLength, int flags);
 
 /**
- * As `rsp_send` without flags; to a descriptor of `rsp_mapsocket` as write(2).
+ * As `rsp_send` without flags.
  *
  * `fd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message.
  *
@@ -1148,21 +1149,22 @@ ptrdiff_t rsp_recvfullmsg(int sd,
 
 /**
  * Receives data. Notifications are passed over, and so are cookies: a server that lives on cookies
- * uses `rsp_recvmsg`. Waits as RSP_RECV_TIMEOUT says.
+ * uses `rsp_recvmsg`. Waits as RSP_RECV_TIMEOUT says. From a descriptor of `rsp_mapsocket` as read(2).
  *
- * `sd`: a socket. `buffer`, `bufferLength`: where to. `flags`: 0 or MSG_DONTWAIT.
+ * `sd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to. `flags`: 0 or
+ * MSG_DONTWAIT.
  *
  * Returns the number of bytes, 0 at the end of the session, or -1.
  * Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
  * (the element has failed: call `rsp_forcefailover`), ECOMM (SOCK_STREAM: messages sent earlier did
- * not get there; told once).
+ * not get there; told once), or as read(2).
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
 ptrdiff_t rsp_recv(int sd, void *buffer, size_t bufferLength, int flags);
 
 /**
- * As `rsp_recv` without flags; from a descriptor of `rsp_mapsocket` as read(2).
+ * As `rsp_recv` without flags.
  *
  * `fd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to.
  *

@@ -299,13 +299,13 @@ fn reading_waits_for_data_or_gives_what_there_is() {
         let handle = pool("Read");
         let server = world.server(Kind::SeqPacket, &handle);
         if !semantics.plain_calls_wait {
-            assert_eq!(errno(socket::read(server, &mut [0; 64])), Some(libc::EAGAIN));
+            assert_eq!(errno(socket::read(server, &mut [0; 64], Wait::Default)), Some(libc::EAGAIN));
         }
         let user = world.user(Kind::SeqPacket, &handle);
         send(user, 0, b"hello").unwrap();
         let mut poll = [libc::pollfd { fd: server, events: libc::POLLIN, revents: 0 }];
         assert_eq!(socket::poll(&mut poll, PATIENCE), Ok(1));
-        let first = socket::read(server, &mut [0; 64]).unwrap();
+        let first = socket::read(server, &mut [0; 64], Wait::Default).unwrap();
         if semantics.read_gives_data_only {
             assert!(matches!(first, Incoming::Data { bytes: 5, .. }), "{first:?}");
         } else {
@@ -320,11 +320,11 @@ fn closing_a_mapped_descriptor_leaves_the_original_or_not() {
         let world = World::new(semantics);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let sd = world.context.map(ours.as_raw_fd(), None).unwrap();
-        assert_eq!(socket::write(sd, b"hello"), Ok(5));
+        assert_eq!(socket::write(sd, b"hello", Wait::Default), Ok(5));
         let mut buffer = [0; 5];
         theirs.read_exact(&mut buffer).unwrap();
         theirs.write_all(b"world").unwrap();
-        assert!(matches!(socket::read(sd, &mut buffer), Ok(Incoming::Data { bytes: 5, .. })));
+        assert!(matches!(socket::read(sd, &mut buffer, Wait::Default), Ok(Incoming::Data { bytes: 5, .. })));
         // Unmapping leaves it in both.
         socket::unmap(sd).unwrap();
         let number = ours.into_raw_fd();
@@ -419,6 +419,44 @@ fn pool_handles_are_long_or_short() {
 }
 
 #[test]
+fn where_nothing_can_come_calls_fail_or_wait() {
+    for semantics in BOTH {
+        let world = World::new(semantics);
+        let fresh = world.socket(Kind::Stream);
+        let server = world.server(Kind::SeqPacket, &pool("Idle"));
+        let time = Duration::from_millis(200);
+        let calls: [(&dyn Fn() -> Option<i32>, i32); 3] = [
+            (&|| errno(socket::receive(fresh, &mut [0; 64], false, Wait::For(time))), libc::ENOTCONN),
+            (&|| errno(socket::accept(fresh, Wait::For(time))), libc::EINVAL),
+            (&|| errno(socket::accept(server, Wait::For(time))), libc::EOPNOTSUPP),
+        ];
+        for (call, refusal) in calls {
+            let begun = Instant::now();
+            if semantics.idle_sockets_refuse {
+                assert_eq!(call(), Some(refusal));
+            } else {
+                assert_eq!(call(), Some(libc::EAGAIN));
+                assert!(begun.elapsed() >= time);
+            }
+        }
+    }
+}
+
+#[test]
+fn sessions_that_there_are_not_are_refused_or_the_only_one_is_meant() {
+    for semantics in BOTH {
+        let world = World::new(semantics);
+        let handle = pool("Only");
+        let server = world.server(Kind::SeqPacket, &handle);
+        let user = world.user(Kind::SeqPacket, &handle);
+        let refused = semantics.odd_arguments_are_errors.then_some(libc::ENOTCONN);
+        assert_eq!(errno(send(user, 77, b"x")), refused);
+        assert_eq!(errno(socket::set_status(user, 77, "x")), refused);
+        assert!(errno(send(server, 77, b"x")).is_some(), "this one has several");
+    }
+}
+
+#[test]
 fn errno_values_are_ours_or_theirs() {
     for semantics in BOTH {
         let world = World::new(semantics);
@@ -435,7 +473,10 @@ fn errno_values_are_ours_or_theirs() {
             errno(register(server, &pool("Other"), Policy::ROUND_ROBIN)),
             errno(connect(user, &handle)),
             errno(fail_over(fresh)),
-            errno(socket::accept(server, Wait::No)),
+            errno(socket::bind(user, &[])),
+            errno(socket::listen(user, 5)),
+            errno(socket::local_name(user)),
+            errno(socket::peer_name(server)),
         ];
         let ours = [
             libc::ENOTCONN,
@@ -446,7 +487,10 @@ fn errno_values_are_ours_or_theirs() {
             libc::EINVAL,
             libc::EISCONN,
             libc::ENOTCONN,
-            libc::EOPNOTSUPP,
+            libc::EISCONN,
+            libc::EISCONN,
+            libc::EINVAL,
+            libc::ENOTCONN,
         ];
         let theirs = [
             libc::EBADF,
@@ -457,7 +501,10 @@ fn errno_values_are_ours_or_theirs() {
             libc::EBADF,
             libc::EBADF,
             libc::EBADF,
-            libc::EAGAIN,
+            libc::EINVAL,
+            libc::EINVAL,
+            libc::EBADF,
+            libc::EBADF,
         ];
         assert_eq!(found, if semantics.rsplib_errnos { theirs } else { ours }.map(Some));
     }

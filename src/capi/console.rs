@@ -38,8 +38,8 @@ pub(super) fn understood(word: &CStr) -> Result<bool> {
     match (name, value) {
         ("-logquiet", "") => settings.level = 0,
         ("-loglevel", level) => match level.parse() {
-            Ok(level @ 0..=9) => settings.level = level,
-            Ok(_) | Err(_) => return error(libc::EINVAL, format!("-loglevel={level}: 0 to 9 are possible")),
+            Ok(level) => settings.level = level,
+            Err(_) => return error(libc::EINVAL, format!("-loglevel={level}: 0 to 9 are possible")),
         },
         ("-logfile" | "-logappend", path) => {
             let append = name == "-logappend";

@@ -2,7 +2,7 @@
 
 use super::error::{guard, guard_void};
 use super::layout::*;
-use super::{bytes, bytes_mut, error, pool_name, wait};
+use super::{bytes, bytes_mut, error, known_flags, pool_name, wait};
 use crate::session::SendOptions;
 use crate::socket::{self, Incoming, Notification, Outgoing, Result, Wait};
 use crate::types::PeId;
@@ -52,10 +52,7 @@ pub unsafe extern "C" fn rsp_sendmsg(
 ) -> isize {
     guard(|| {
         let mut how = outgoing(sessionID.cast_unsigned(), sctpPPID, sctpStreamID, sctpTimeToLive);
-        let unknown = sctpFlags & !(RSP_UNORDERED | RSP_ABORT | RSP_EOF);
-        if unknown != 0 {
-            return error(libc::EINVAL, format!("unknown message flags 0x{unknown:x}"));
-        }
+        known_flags(sctpFlags.into(), (RSP_UNORDERED | RSP_ABORT | RSP_EOF).into(), "message")?;
         how.eof = sctpFlags & RSP_EOF != 0;
         how.abort = sctpFlags & RSP_ABORT != 0;
         if sctpFlags & RSP_UNORDERED != 0 {
@@ -70,11 +67,9 @@ pub unsafe extern "C" fn rsp_sendmsg(
 
 /// Lets the message's flags have their say.
 fn send_wait(flags: c_uint, otherwise: Wait) -> Result<Wait> {
-    let unknown = flags & !((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).unsigned_abs());
-    if unknown != 0 {
-        return error(libc::EINVAL, format!("flags 0x{unknown:x} are not for sending here"));
-    }
-    Ok(if flags & libc::MSG_DONTWAIT.unsigned_abs() != 0 { Wait::No } else { otherwise })
+    let (dont_wait, no_signal) = (libc::MSG_DONTWAIT.unsigned_abs(), libc::MSG_NOSIGNAL.unsigned_abs());
+    let flags = known_flags(flags, dont_wait | no_signal, "sending")?;
+    Ok(if flags & dont_wait != 0 { Wait::No } else { otherwise })
 }
 
 fn sent(bytes: usize) -> Result<isize> {
@@ -82,11 +77,12 @@ fn sent(bytes: usize) -> Result<isize> {
 }
 
 /// Sends a message on the session the descriptor is connected by. As `rsp_sendmsg` with all else 0, but
-/// it waits as RSP_SEND_TIMEOUT says.
+/// it waits as RSP_SEND_TIMEOUT says. To a descriptor of `rsp_mapsocket` as write(2).
 ///
-/// `sd`: a connected socket. `data`, `dataLength`: the message. `flags`: 0, MSG_DONTWAIT, MSG_NOSIGNAL.
+/// `sd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message. `flags`: 0,
+/// MSG_DONTWAIT, MSG_NOSIGNAL.
 ///
-/// Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`.
+/// Returns `dataLength`, or -1. Errors: as `rsp_sendmsg`, or as write(2).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -95,11 +91,11 @@ pub unsafe extern "C" fn rsp_send(sd: c_int, data: *const c_void, dataLength: us
         // SAFETY: the caller's promise.
         let data = unsafe { bytes(data.cast(), dataLength, "the message")? };
         let wait = send_wait(flags.cast_unsigned(), Wait::Default)?;
-        sent(socket::send(sd, data, &Outgoing::default(), wait)?)
+        sent(socket::write(sd, data, wait)?)
     })
 }
 
-/// As `rsp_send` without flags; to a descriptor of `rsp_mapsocket` as write(2).
+/// As `rsp_send` without flags.
 ///
 /// `fd`: a connected socket, or a mapped descriptor. `data`, `dataLength`: the message.
 ///
@@ -111,7 +107,7 @@ pub unsafe extern "C" fn rsp_write(fd: c_int, data: *const c_char, dataLength: u
     guard(|| {
         // SAFETY: the caller's promise.
         let data = unsafe { bytes(data.cast(), dataLength, "the message")? };
-        sent(socket::write(fd, data)?)
+        sent(socket::write(fd, data, Wait::Default)?)
     })
 }
 
@@ -417,14 +413,15 @@ fn told(got: Incoming, buffer: &mut [u8]) -> Result<isize> {
 }
 
 /// Receives data. Notifications are passed over, and so are cookies: a server that lives on cookies
-/// uses `rsp_recvmsg`. Waits as RSP_RECV_TIMEOUT says.
+/// uses `rsp_recvmsg`. Waits as RSP_RECV_TIMEOUT says. From a descriptor of `rsp_mapsocket` as read(2).
 ///
-/// `sd`: a socket. `buffer`, `bufferLength`: where to. `flags`: 0 or MSG_DONTWAIT.
+/// `sd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to. `flags`: 0 or
+/// MSG_DONTWAIT.
 ///
 /// Returns the number of bytes, 0 at the end of the session, or -1.
 /// Errors: EBADF, EFAULT, EINVAL (flags), EAGAIN (nothing came), EINTR, ENOTCONN, EPIPE, ECONNRESET
 /// (the element has failed: call `rsp_forcefailover`), ECOMM (SOCK_STREAM: messages sent earlier did
-/// not get there; told once).
+/// not get there; told once), or as read(2).
 ///
 /// Threads: any. Fork: works in the child. Since 0.1.
 #[unsafe(no_mangle)]
@@ -435,17 +432,15 @@ pub unsafe extern "C" fn rsp_recv(
     flags: c_int,
 ) -> isize {
     guard(|| {
-        if flags & !libc::MSG_DONTWAIT != 0 {
-            return error(libc::EINVAL, format!("flags 0x{flags:x} are not for receiving here"));
-        }
+        let flags = known_flags(flags.cast_unsigned(), libc::MSG_DONTWAIT.unsigned_abs(), "receiving")?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { bytes_mut(buffer.cast(), bufferLength, "the buffer")? };
-        let wait = if flags & libc::MSG_DONTWAIT != 0 { Wait::No } else { Wait::Default };
-        told(socket::receive_data(sd, buffer, wait)?, buffer)
+        let wait = if flags != 0 { Wait::No } else { Wait::Default };
+        told(socket::read(sd, buffer, wait)?, buffer)
     })
 }
 
-/// As `rsp_recv` without flags; from a descriptor of `rsp_mapsocket` as read(2).
+/// As `rsp_recv` without flags.
 ///
 /// `fd`: a socket, or a mapped descriptor. `buffer`, `bufferLength`: where to.
 ///
@@ -457,7 +452,7 @@ pub unsafe extern "C" fn rsp_read(fd: c_int, buffer: *mut c_void, bufferLength: 
     guard(|| {
         // SAFETY: the caller's promise.
         let buffer = unsafe { bytes_mut(buffer.cast(), bufferLength, "the buffer")? };
-        told(socket::read(fd, buffer)?, buffer)
+        told(socket::read(fd, buffer, Wait::Default)?, buffer)
     })
 }
 

@@ -36,6 +36,21 @@ pub(super) fn guard<T: Failed>(call: impl FnOnce() -> Result<T>) -> T {
     guard_or(|_| T::FAILED, call)
 }
 
+/// As [`guard`], for calls that may only seem to succeed. What has failed then is told all the same, and by errno alone: one that has
+/// succeeded leaves it as it was.
+pub(super) fn guard_hidden(call: impl FnOnce() -> Result<Option<Error>>) -> c_int {
+    // SAFETY: the calling thread's errno is always there.
+    let before = unsafe { *libc::__errno_location() };
+    guard(|| {
+        match call()? {
+            Some(hidden) => tell(&hidden),
+            // SAFETY: as above.
+            None => unsafe { *libc::__errno_location() = before },
+        }
+        Ok(0)
+    })
+}
+
 /// As [`guard`], with a value for each error.
 pub(super) fn guard_or<T>(failed: impl FnOnce(&Error) -> T, call: impl FnOnce() -> Result<T>) -> T {
     let error = match catch_unwind(AssertUnwindSafe(call)) {
@@ -58,7 +73,7 @@ pub(super) fn guard_or<T>(failed: impl FnOnce(&Error) -> T, call: impl FnOnce() 
 }
 
 /// Sets errno and `asap_last_error`.
-pub(super) fn tell(error: &Error) {
+fn tell(error: &Error) {
     set_last(&error.what);
     // SAFETY: the calling thread's errno is always there.
     unsafe { *libc::__errno_location() = error.errno };

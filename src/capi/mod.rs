@@ -40,9 +40,9 @@ pub use sockets::*;
 pub use tags::*;
 
 use crate::name::{self, Name, Settings};
-use crate::socket::{self, Error, Result, Wait};
+use crate::socket::{self, Error, Result, Semantics, Wait};
 use crate::types::PoolHandle;
-use std::os::raw::{c_int, c_uchar};
+use std::os::raw::{c_int, c_uchar, c_uint};
 use std::time::Duration;
 
 /// The longest pool handle the functions take, in bytes.
@@ -128,6 +128,15 @@ fn parse_name(bytes: &[u8]) -> Result<Name> {
         len if len > MAX_HANDLE => too_long(len),
         _ => Ok(name),
     }
+}
+
+/// Flags without those that there are not: these are an error, but not to RSPLIB's programs.
+fn known_flags(flags: c_uint, known: c_uint, what: &str) -> Result<c_uint> {
+    let unknown = flags & !known;
+    if unknown != 0 && Semantics::chosen().odd_arguments_are_errors {
+        return error(libc::EINVAL, format!("unknown {what} flags 0x{unknown:x}"));
+    }
+    Ok(flags & known)
 }
 
 /// How long a call waits that takes no time-out: as the pool's name says, or as usual.

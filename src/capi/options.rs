@@ -3,7 +3,7 @@
 use super::error::guard;
 use super::layout::*;
 use super::{bytes, bytes_mut, error};
-use crate::socket::{self, Result, Wait};
+use crate::socket::{self, Result, Semantics, Wait};
 use crate::types::{PeId, PoolHandle};
 use std::os::raw::{c_int, c_uchar, c_uint, c_void};
 use std::ptr;
@@ -391,6 +391,10 @@ pub unsafe extern "C" fn rsp_update_session_parameters(
                 Ok(number) => *count = number,
                 Err(_) => return error(libc::EINVAL, format!("{number} failures; 65535 are possible")),
             }
+        }
+        if !Semantics::chosen().odd_arguments_are_errors {
+            path.rto_min = path.rto_min.min(path.rto_initial);
+            path.rto_max = path.rto_max.max(path.rto_initial);
         }
         if path.rto_initial < path.rto_min || path.rto_initial > path.rto_max {
             return error(

@@ -4,7 +4,7 @@ use super::address;
 use super::error::{guard, guard_or};
 use super::layout::*;
 use super::policy::{loadinfo, policy};
-use super::{error, pool_name, wait, wait_for};
+use super::{error, known_flags, pool_name, wait, wait_for};
 use crate::name::Name;
 use crate::policy::PolicyType;
 use crate::socket::{self, Change, Result, Wait};
@@ -351,11 +351,8 @@ pub unsafe extern "C" fn rsp_pe_registration(
 }
 
 fn flag_wait(flags: c_int, dont_wait: c_int, name: &Name) -> Result<Wait> {
-    match flags {
-        0 => Ok(wait_for(name)),
-        flags if flags == dont_wait => Ok(Wait::No),
-        flags => error(libc::EINVAL, format!("unknown flags 0x{flags:x}")),
-    }
+    let flags = known_flags(flags.cast_unsigned(), dont_wait.cast_unsigned(), "registration")?;
+    Ok(if flags != 0 { Wait::No } else { wait_for(name) })
 }
 
 /// Ends a registration made by `rsp_pe_registration`.

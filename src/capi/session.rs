@@ -2,12 +2,12 @@
 //! ([`super::options`]).
 
 use super::address;
-use super::error::{guard, tell};
+use super::error::{guard, guard_hidden};
 use super::layout::*;
 use super::policy::policy;
-use super::{error, pool_name, wait, wait_for};
+use super::{error, known_flags, pool_name, wait, wait_for};
 use crate::policy::Policy;
-use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Wait};
+use crate::socket::{self, Failover, FailoverCallback, Kind, Result, Semantics, Wait};
 use crate::types::PeId;
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -152,9 +152,7 @@ pub(super) unsafe fn register(
     id: Option<PeId>,
 ) -> Result<c_int> {
     const KNOWN: c_int = REGF_DONTWAIT | REGF_CONTROLCHANNEL | REGF_DAEMONMODE | REGF_DATAONLY;
-    if flags & !KNOWN != 0 {
-        return error(libc::EINVAL, format!("unknown registration flags 0x{:x}", flags & !KNOWN));
-    }
+    let flags = known_flags(flags.cast_unsigned(), KNOWN.cast_unsigned(), "registration")?.cast_signed();
     if flags & REGF_CONTROLCHANNEL != 0 && flags & REGF_DATAONLY != 0 {
         return error(libc::EINVAL, "REGF_CONTROLCHANNEL and REGF_DATAONLY contradict each other");
     }
@@ -189,10 +187,8 @@ pub(super) unsafe fn register(
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_deregister(sd: c_int, flags: c_int) -> c_int {
     guard(|| {
-        if flags & !DEREGF_DONTWAIT != 0 {
-            return error(libc::EINVAL, format!("unknown deregistration flags 0x{flags:x}"));
-        }
-        let wait = if flags & DEREGF_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+        let flags = known_flags(flags.cast_unsigned(), DEREGF_DONTWAIT.cast_unsigned(), "deregistration")?;
+        let wait = if flags != 0 { Wait::No } else { Wait::Default };
         socket::deregister(sd, wait)?;
         Ok(0)
     })
@@ -210,7 +206,8 @@ pub extern "C" fn rsp_deregister(sd: c_int, flags: c_int) -> c_int {
 /// Threads: any; several may wait at once. Fork: accepted sessions go on in the child. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_accept(sd: c_int, timeout: c_int) -> c_int {
-    guard(|| socket::accept(sd, wait(timeout)))
+    let forever = timeout < 0 && !Semantics::chosen().negative_accepts_return;
+    guard(|| socket::accept(sd, if forever { Wait::Forever } else { wait(timeout) }))
 }
 
 /// Connects to a pool: looks it up, and opens a session with the element its policy selects; if that
@@ -235,13 +232,11 @@ pub unsafe extern "C" fn rsp_connect(
     poolHandleSize: usize,
     staleCacheValue: c_uint,
 ) -> c_int {
-    guard(|| {
+    guard_hidden(|| {
         // SAFETY: the caller's promise.
         let name = unsafe { pool_name(poolHandle, poolHandleSize, Some(sd))? };
         let max_age = Duration::from_millis(staleCacheValue.into());
-        let hidden = socket::connect(sd, &name.handle, max_age, wait_for(&name))?;
-        hidden.iter().for_each(tell);
-        Ok(0)
+        socket::connect(sd, &name.handle, max_age, wait_for(&name))
     })
 }
 
@@ -273,14 +268,9 @@ pub extern "C" fn rsp_has_cookie(sd: c_int) -> c_int {
 /// Threads: any. Fork: the child uses the elements known already. RFC 5352 3.5, 3.7. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn rsp_forcefailover(sd: c_int, flags: c_uint, staleCacheValue: c_uint) -> c_int {
-    guard(|| {
-        if flags & !FFF_UNREACHABLE != 0 {
-            return error(libc::EINVAL, format!("unknown failover flags 0x{flags:x}"));
-        }
-        let max_age = Duration::from_millis(staleCacheValue.into());
-        let hidden = socket::force_failover(sd, flags & FFF_UNREACHABLE != 0, max_age, Wait::Default)?;
-        hidden.iter().for_each(tell);
-        Ok(0)
+    guard_hidden(|| {
+        let unreachable = known_flags(flags, FFF_UNREACHABLE, "failover")? != 0;
+        socket::force_failover(sd, unreachable, Duration::from_millis(staleCacheValue.into()), Wait::Default)
     })
 }
 

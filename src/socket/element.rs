@@ -527,27 +527,28 @@ fn element<'a>(socket: &Socket, inner: &'a mut Inner) -> Result<&'a mut Element>
 /// Accepts a session as a socket of its own.
 pub(super) fn accept(socket: &Socket, wait: Wait) -> Result<i32> {
     let deadline = Socket::deadline(wait, Duration::from_secs(u64::MAX / 4));
-    let client = socket.until(super::call::Goal::Readable, deadline, &mut |inner, now| {
+    // What there is to be received does not matter.
+    let client = socket.until(super::call::Goal::Room, deadline, &mut |inner, now| {
         socket.service(inner, now);
         let options = inner.options.clone();
-        match &mut inner.role {
+        let refusal = match &mut inner.role {
             Role::Element(element) if element.listening && element.accepts(socket.kind) => {
                 let client = element.welcome(socket, &options.session, now)?;
                 let own = (element.registered.clone(), element.pool.clone());
-                Ok(client.map(|client| (client, options, own)))
+                return Ok(client.map(|client| (client, options, own)));
             }
-            Role::Element(element) if element.accepts(socket.kind) => {
-                Err(error(libc::EINVAL, "the socket does not listen; call rsp_listen() or rsp_register() first"))
-            }
-            Role::Element(_) => Err(error(
+            Role::Element(element) if !element.accepts(socket.kind) => error(
                 libc::EOPNOTSUPP,
                 "a SOCK_SEQPACKET element has all sessions on one descriptor; receive from it, or use SOCK_STREAM",
-            )),
-            Role::Fresh => Err(error(libc::EINVAL, "the socket does not listen; call rsp_listen() or rsp_register() first")),
-            Role::User(_) | Role::Accepted(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
-                Err(error(libc::EINVAL, "the socket is no pool element's"))
+            ),
+            Role::Element(_) | Role::Fresh => {
+                error(libc::EINVAL, "the socket does not listen; call rsp_listen() or rsp_register() first")
             }
-        }
+            Role::User(_) | Role::Accepted(_) | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
+                error(libc::EINVAL, "the socket is no pool element's")
+            }
+        };
+        socket.context.semantics().idle(refusal)
     })?;
     let ((link, session, connection), options, (own, pool)) =
         client.ok_or_else(|| errors::would_block("no client came"))?;

@@ -515,7 +515,8 @@ pub fn socket_of(fd: RawFd, kind: Kind, protocol: i32) -> Result<RawFd> {
 ///
 /// Errors: EINVAL if bound already, EISCONN, EOPNOTSUPP for more than one address, and what the system says (EADDRINUSE ...).
 pub fn bind(sd: RawFd, addresses: &[SocketAddr]) -> Result<()> {
-    element::bind(&*table::find(sd)?, addresses)
+    let socket = table::find(sd)?;
+    socket.told(Call::Listen, element::bind(&socket, addresses))
 }
 
 /// Listens for sessions; binds first if that was not done. May be called again. How many clients may wait is not for
@@ -524,7 +525,8 @@ pub fn bind(sd: RawFd, addresses: &[SocketAddr]) -> Result<()> {
 /// Errors: as [`bind`].
 pub fn listen(sd: RawFd, backlog: i32) -> Result<()> {
     let _ = backlog;
-    element::listen(&*table::find(sd)?)
+    let socket = table::find(sd)?;
+    socket.told(Call::Listen, element::listen(&socket))
 }
 
 /// Accepts a session as a descriptor of its own (`Kind::Stream`).
@@ -532,7 +534,7 @@ pub fn listen(sd: RawFd, backlog: i32) -> Result<()> {
 /// Errors: EAGAIN when none came in time, EINVAL if not listening, EOPNOTSUPP on a `Kind::SeqPacket` socket.
 pub fn accept(sd: RawFd, wait: Wait) -> Result<RawFd> {
     let socket = table::find(sd)?;
-    socket.told(Call::Accept, element::accept(&socket, wait))
+    element::accept(&socket, wait)
 }
 
 /// Connects to a pool; blocks until the first element is reached. `max_age`: a cached resolution no older will do. With
@@ -612,13 +614,13 @@ pub fn unmap(sd: RawFd) -> Result<()> {
     table::remove_mapped(sd).map(drop)
 }
 
-/// Receives user data; notifications and cookies are passed over (if not, RSPLIB's ways are wanted). Of a mapped descriptor what read(2) gives. Waits as the socket's
-/// `receive_wait` says.
+/// Receives user data; notifications and cookies are passed over (if not, RSPLIB's ways are wanted). Of a mapped descriptor what read(2) gives. With
+/// `Wait::Default` it waits as the socket's `receive_wait` says.
 ///
 /// Errors: as [`receive`]; EPIPE when the element has failed and the application is to move on.
-pub fn read(sd: RawFd, buffer: &mut [u8]) -> Result<Incoming> {
+pub fn read(sd: RawFd, buffer: &mut [u8], wait: Wait) -> Result<Incoming> {
     let Some(mapped) = table::find_mapped(sd) else {
-        return receive_data(sd, buffer, Wait::Default);
+        return transfer::read(&*table::find(sd)?, buffer, wait);
     };
     match mapped.duplicate.read(buffer).map_err(|e| errors::system("cannot read", &e))? {
         0 => Ok(Incoming::End),
@@ -628,19 +630,14 @@ pub fn read(sd: RawFd, buffer: &mut [u8]) -> Result<Incoming> {
     }
 }
 
-/// As [`read`] of a socket, with a time-out.
-pub fn receive_data(sd: RawFd, buffer: &mut [u8], wait: Wait) -> Result<Incoming> {
-    transfer::read(&*table::find(sd)?, buffer, wait)
-}
-
-/// Sends a message on the session a socket is connected by. To a mapped descriptor what write(2) takes. Waits as the socket's
-/// `send_wait` says.
+/// Sends a message on the session a socket is connected by. To a mapped descriptor what write(2) takes. With `Wait::Default` it waits as the
+/// socket's `send_wait` says.
 ///
 /// Errors: as [`send`].
-pub fn write(sd: RawFd, message: &[u8]) -> Result<usize> {
+pub fn write(sd: RawFd, message: &[u8], wait: Wait) -> Result<usize> {
     match table::find_mapped(sd) {
         Some(mapped) => mapped.duplicate.write(message).map_err(|e| errors::system("cannot write", &e)),
-        None => send(sd, message, &Outgoing::default(), Wait::Default),
+        None => send(sd, message, &Outgoing::default(), wait),
     }
 }
 
@@ -734,7 +731,8 @@ pub fn has_cookie(sd: RawFd) -> Result<bool> {
 ///
 /// Errors: EINVAL if it is not registered.
 pub fn local_name(sd: RawFd) -> Result<(PoolHandle, PeId)> {
-    table::find(sd)?.with(|inner, _| match &inner.role {
+    let socket = table::find(sd)?;
+    let name = socket.with(|inner, _| match &inner.role {
         Role::Element(element) => element.registered().cloned().ok_or_else(|| not_registered(sd)),
         Role::Fresh
         | Role::User(_)
@@ -742,7 +740,8 @@ pub fn local_name(sd: RawFd) -> Result<(PoolHandle, PeId)> {
         | Role::Dispatch(_)
         | Role::Watch(_)
         | Role::Closed => Err(not_registered(sd)),
-    })
+    });
+    socket.told(Call::Name, name)
 }
 
 fn not_registered(sd: RawFd) -> Error {
@@ -754,7 +753,8 @@ fn not_registered(sd: RawFd) -> Error {
 ///
 /// Errors: ENOTCONN.
 pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
-    table::find(sd)?.with(|inner, _| match &inner.role {
+    let socket = table::find(sd)?;
+    let name = socket.with(|inner, _| match &inner.role {
         Role::User(user) => Ok((user.handle().clone(), user.line.machine.current().map(|e| e.id))),
         Role::Watch(watch) => Ok((watch.handle().clone(), None)),
         Role::Accepted(accepted) => match accepted.line.machine.sender() {
@@ -767,7 +767,8 @@ pub fn peer_name(sd: RawFd) -> Result<(PoolHandle, Option<PeId>)> {
         Role::Fresh | Role::Element(_) | Role::Dispatch(_) | Role::Closed => {
             Err(errors::not_connected(sd, "name the peer"))
         }
-    })
+    });
+    socket.told(Call::Name, name)
 }
 
 /// Where the element's transport listens.

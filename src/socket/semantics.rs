@@ -40,6 +40,13 @@ pub struct Semantics {
     pub announcers: Audience,
     /// A failed attempt to connect or to fail over takes at least so long: programs that are not told try again at once.
     pub failing_takes: Duration,
+    /// Flags that there are not, sessions that a socket with one session has not, and session parameters that contradict each other are
+    /// errors. Otherwise the flags are ignored, its session is meant, and the parameters are made to fit.
+    pub odd_arguments_are_errors: bool,
+    /// Receiving or accepting where nothing can come is an error, at once. Otherwise nothing comes in the time given.
+    pub idle_sockets_refuse: bool,
+    /// Accepting with a negative time-out does not wait. Otherwise it waits as long as it takes.
+    pub negative_accepts_return: bool,
     /// Words of the command line that set a time or a number of trials are taken for the library's. Otherwise they have their effect, and are
     /// not.
     pub tuning_words_are_taken: bool,
@@ -64,6 +71,9 @@ impl Semantics {
         rsplib_errnos: false,
         announcers: Audience::Standard,
         failing_takes: Duration::ZERO,
+        odd_arguments_are_errors: true,
+        idle_sockets_refuse: true,
+        negative_accepts_return: true,
         tuning_words_are_taken: true,
         prints_nothing: true,
     };
@@ -84,6 +94,9 @@ impl Semantics {
         rsplib_errnos: true,
         announcers: Audience::Rsplib,
         failing_takes: Duration::from_millis(250),
+        odd_arguments_are_errors: false,
+        idle_sockets_refuse: false,
+        negative_accepts_return: false,
         tuning_words_are_taken: false,
         prints_nothing: false,
     };
@@ -112,10 +125,11 @@ impl Default for Semantics {
 /// The calls whose errno values differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Call {
-    Accept,
     Connect,
     Deregister,
     FailOver,
+    Listen,
+    Name,
     Register,
     Send,
     SendCookie,
@@ -134,16 +148,24 @@ impl Semantics {
 
 fn rsplib_errno(call: Call, errno: i32) -> i32 {
     match (call, errno) {
-        // A server that has all sessions on one descriptor never has one to accept.
-        (Call::Accept, libc::EOPNOTSUPP) => libc::EAGAIN,
         (Call::Connect, libc::EISCONN | libc::EALREADY) => libc::EBADF,
         (Call::Deregister | Call::Register, libc::EINVAL) => libc::EBADF,
-        (Call::FailOver | Call::Send, libc::ENOTCONN) => libc::EBADF,
+        (Call::FailOver | Call::Name | Call::Send, libc::ENOTCONN) | (Call::Name, libc::EINVAL) => {
+            libc::EBADF
+        }
+        (Call::Listen, libc::EISCONN) => libc::EINVAL,
         (Call::Connect | Call::FailOver, libc::EHOSTUNREACH | libc::ETIMEDOUT | libc::ECONNREFUSED) => {
             libc::EIO
         }
         (Call::SendCookie | Call::SetStatus, libc::ENOTCONN) => libc::EINVAL,
         (_, errno) => errno,
+    }
+}
+
+impl Semantics {
+    /// What a call is to do that waits where nothing can come.
+    pub(super) fn idle<T>(&self, refusal: Error) -> Result<Option<T>> {
+        if self.idle_sockets_refuse { Err(refusal) } else { Ok(None) }
     }
 }
 

@@ -15,17 +15,19 @@ const LONG: Duration = Duration::from_secs(u64::MAX / 4);
 
 /// Receives what comes next.
 pub(super) fn receive(socket: &Socket, buffer: &mut [u8], full: bool, wait: Wait) -> Result<Incoming> {
+    let can = |inner: &Inner| match &inner.role {
+        Role::Accepted(_) | Role::User(_) | Role::Dispatch(_) => true,
+        Role::Element(element) => !element.accepts(socket.kind),
+        Role::Fresh | Role::Watch(_) | Role::Closed => false,
+    };
     let wait = bounded_by(wait, socket.with(|inner, _| Ok(inner.options.receive_wait))?);
     let deadline = Socket::deadline(wait, LONG);
     let got = socket.until(Goal::Readable, deadline, &mut |inner, now| {
         socket.service(inner, now);
-        let can = match &inner.role {
-            Role::Accepted(_) | Role::User(_) | Role::Dispatch(_) => true,
-            Role::Element(element) => !element.accepts(socket.kind),
-            Role::Fresh | Role::Watch(_) | Role::Closed => false,
-        };
-        if !can {
-            return Err(errors::not_connected(socket.number(), "receive"));
+        if !can(inner) {
+            let refusal = errors::not_connected(socket.number(), "receive");
+            let fresh = matches!(inner.role, Role::Fresh);
+            return if fresh { socket.context.semantics().idle(refusal) } else { Err(refusal) };
         }
         if let Some(incoming) = inner.inbox.take(buffer, full)? {
             if let (Incoming::Notification(Notification::SessionRemove { session }), Role::Element(element)) =
@@ -89,14 +91,14 @@ pub(super) fn set_status(socket: &Socket, session: u32, text: &str) -> Result<()
         end -= 1;
     }
     socket.with(|inner, _| {
-        line(socket, inner, session)?.status = text.get(..end).unwrap_or_default().to_owned();
+        session_of(socket, inner, session)?.status = text.get(..end).unwrap_or_default().to_owned();
         Ok(())
     })
 }
 
 /// What was said of it last.
 pub(super) fn status(socket: &Socket, session: u32) -> Result<String> {
-    socket.with(|inner, _| Ok(line(socket, inner, session)?.status.clone()))
+    socket.with(|inner, _| Ok(session_of(socket, inner, session)?.status.clone()))
 }
 
 /// Sends a message.
@@ -224,20 +226,27 @@ fn push(
     finished(done, taken, size)
 }
 
+/// A session that something is to be sent in.
 fn line<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a mut Line<Session>> {
-    let sd = socket.number();
-    match &mut inner.role {
-        Role::User(user) => {
-            if user.is_nowhere() {
-                return Err(errors::send(sd, SendRefused::FailedOver));
-            }
-            if !user.is_connected() {
-                user.standing(socket)?;
-            }
-            if session <= user::SESSION { Ok(&mut user.line) } else { Err(errors::no_session(sd, session)) }
+    if let Role::User(user) = &mut inner.role {
+        if user.is_nowhere() {
+            return Err(errors::send(socket.number(), SendRefused::FailedOver));
         }
-        Role::Accepted(accepted) if session <= element::ACCEPTED => Ok(&mut accepted.line),
-        Role::Accepted(_) => Err(errors::no_session(sd, session)),
+        if !user.is_connected() {
+            user.standing(socket)?;
+        }
+    }
+    session_of(socket, inner, session)
+}
+
+/// A session, in whatever state.
+fn session_of<'a>(socket: &Socket, inner: &'a mut Inner, session: u32) -> Result<&'a mut Line<Session>> {
+    let sd = socket.number();
+    let any = !socket.context.semantics().odd_arguments_are_errors;
+    match &mut inner.role {
+        Role::User(user) if any || session <= user::SESSION => Ok(&mut user.line),
+        Role::Accepted(accepted) if any || session <= element::ACCEPTED => Ok(&mut accepted.line),
+        Role::User(_) | Role::Accepted(_) => Err(errors::no_session(sd, session)),
         Role::Element(element) => element.line(session).ok_or_else(|| errors::no_session(sd, session)),
         Role::Fresh | Role::Dispatch(_) | Role::Watch(_) | Role::Closed => {
             Err(errors::not_connected(sd, "send"))

@@ -1,5 +1,6 @@
 /* libasap.so and librsplib.so.3 in one process, with all their names in one scope, in the order of the arguments: each keeps to its own ways. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@ struct library {
     int (*initialize)(void *);
     int (*unmapsocket)(int);
     int (*socket)(int, int, int);
+    int (*forcefailover)(int, unsigned int, unsigned int);
     int (*register_tags)(int, const unsigned char *, size_t, const void *, unsigned int, int, const void *);
     int (*close)(int);
     void (*cleanup)(void);
@@ -35,6 +37,7 @@ int main(int argc, char **argv) {
         find(loaded, "rsp_initialize", &library->initialize);
         find(loaded, "rsp_unmapsocket", &library->unmapsocket);
         find(loaded, "rsp_socket", &library->socket);
+        find(loaded, "rsp_forcefailover", &library->forcefailover);
         find(loaded, "rsp_register_tags", &library->register_tags);
         find(loaded, "rsp_close", &library->close);
         find(loaded, "rsp_cleanup", &library->cleanup);
@@ -54,6 +57,8 @@ int main(int argc, char **argv) {
         } else {
             faults += library->register_tags(sd, handle, sizeof(handle), NULL, 0, 1, NULL) != 0;
         }
+        /* Flags that there are not, in a state in which nothing fails over. */
+        faults += library->forcefailover(sd, 0x40, 0) != -1 || errno != (rsplib ? EBADF : EINVAL);
         faults += other->close(sd) != -1; /* nobody's of theirs */
         faults += library->close(sd) != 0;
         faults += (library->unmapsocket(0) == 0) != rsplib;

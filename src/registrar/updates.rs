@@ -4,8 +4,8 @@
 //! clock; docs/enrp-extensions.md section 3). Of two claims the one with the higher version holds, of equal ones that of the
 //! higher home. So whatever the order in which changes arrive, all registrars end with the same.
 //!
-//! DEPARTS RFC 5353 3.3.2: a removal that is older than what is held, or of a registrar that is not the element's home
-//! and tells no version, is ignored: the element has moved meanwhile.
+//! DEPARTS RFC 5353 3.3.2: a removal that is older than what is held, or of a registrar that is not the element's home while
+//! its home lives, is ignored: the element has moved meanwhile.
 
 use super::peers::{Addressee, PeerState};
 use super::{ElementKey, Registrar};
@@ -109,23 +109,23 @@ impl Registrar {
         self.out.counters.updates_heard += 1;
         self.see_version(told.version);
         let Some(entry) = self.handlespace.entry(handle, told.element.id) else { return };
-        let from_home = entry.element.home == Some(from);
-        let newer = match told.version {
-            Some(version) => version > entry.version || version == entry.version && from_home,
-            None => from_home,
-        };
         let key: ElementKey = (handle.clone(), told.element.id);
-        if newer && self.is_registered_here(entry) {
-            // Whoever could not reach it has not heard of that, as behind a cut, whatever its version. If it is gone, a
-            // keep-alive on its link shows it soon.
+        let (home, version) = (entry.element.home, entry.version);
+        let holds = match told.version {
+            Some(told) if home == Some(from) => told >= version,
+            // Who lives knows better whether it has the element: another's removal, whatever its version, may have crossed the
+            // element's move there.
+            Some(told) => told > version && home.is_some_and(|home| home != self.id && !self.is_alive(home)),
+            None => home == Some(from),
+        };
+        if !holds {
             self.out.counters.updates_stale += 1;
-            self.tell_changed(&key);
-        } else if newer {
-            if !self.reclaim(now, &key) {
-                self.take_out(now, &key);
+            // It is registered here: who had heard of the removal first hears the newer claim.
+            if told.version.is_some_and(|told| told > version) && self.is_registered_here(entry) {
+                self.tell_changed(&key);
             }
-        } else {
-            self.out.counters.updates_stale += 1;
+        } else if !self.reclaim(now, &key) {
+            self.take_out(now, &key);
         }
     }
 

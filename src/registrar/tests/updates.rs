@@ -78,6 +78,21 @@ fn a_removal_without_version_counts_from_the_home_only() {
 }
 
 #[test]
+fn a_removal_that_crossed_the_elements_move_is_ignored_whatever_its_version() {
+    let mut cluster = Cluster::running(1);
+    let mut old = Foreign::connect(&mut cluster, 0, 0xf000);
+    let mut new = Foreign::connect(&mut cluster, 0, 0xf001);
+    let of = |by: &Foreign| PoolElement { home: Some(by.id), ..ours(element(1, "10.1.0.1")) };
+    let (of_old, of_new) = (of(&old), of(&new));
+    old.update(&mut cluster, UpdateAction::AddPe, &of_old, Some(5));
+    new.update(&mut cluster, UpdateAction::AddPe, &of_new, Some(6));
+    old.update(&mut cluster, UpdateAction::DelPe, &of_old, Some(9));
+    assert_eq!(cluster.held(0), [("pool".to_string(), 1, 0xf001, 6)]);
+    new.update(&mut cluster, UpdateAction::DelPe, &of_new, Some(9));
+    assert!(cluster.held(0).is_empty());
+}
+
+#[test]
 fn of_two_claims_the_one_of_higher_version_holds_and_of_equal_ones_that_of_the_higher_home() {
     let mut cluster = Cluster::running(1);
     let mut low = Foreign::connect(&mut cluster, 0, 0xf000);

@@ -7,6 +7,7 @@
 //! sends on the one opened by the lower identifier. Of two targets that are one registrar's SCTP and TCP the latter waits a moment
 //! for the former. Knows no message.
 
+use super::peers::PeerState;
 use super::{Event, Registrar, Wake};
 use crate::config::RegistrarConfig;
 use crate::machine::{Destination, Effect, LinkFailure, LinkId, LinkKind, Protocol};
@@ -147,10 +148,16 @@ impl Links {
         self.links.keys().copied().filter(|link| self.up(*link).is_some()).collect()
     }
 
-    /// Links that are up and whose other end has not said who it is.
-    pub(super) fn strangers(&self) -> impl Iterator<Item = LinkId> {
-        let is_stranger = |state: &LinkState| matches!(state, LinkState::Up(UpLink { peer: None, .. }));
-        self.links.iter().filter(move |(_, link)| is_stranger(&link.state)).map(|(id, _)| *id)
+    /// Links that are up and whose other end has not said who it is, or is no peer any more.
+    pub(super) fn strangers(&self, is_peer: impl Fn(ServerId) -> bool) -> Vec<LinkId> {
+        let is_strange = |link: &&LinkId| self.up(**link).is_some_and(|up| !up.peer.is_some_and(&is_peer));
+        self.links.keys().filter(is_strange).copied().collect()
+    }
+
+    /// Links that are up and lead to this registrar.
+    fn of(&self, server: ServerId) -> Vec<LinkId> {
+        let is_its = |link: &&LinkId| self.up(**link).is_some_and(|up| up.peer == Some(server));
+        self.links.keys().filter(is_its).copied().collect()
     }
 
     /// Whether there is a link to one that may be RSPLIB's.
@@ -183,7 +190,7 @@ impl Links {
     /// Who is at the other end of a link is known now: also who its target is.
     pub(super) fn identify(&mut self, link: LinkId, server: ServerId) {
         if let Some(target) = self.links.get(&link).and_then(|link| self.targets.get_mut(&link.target?)) {
-            target.server = Some(server);
+            (target.server, target.pause, target.told) = (Some(server), self.first_pause, false);
             if target.origin == Origin::Announced {
                 target.origin = Origin::Learnt;
             }
@@ -383,10 +390,6 @@ impl Registrar {
         let (since, peer, incarnation) = (now, None, 0);
         let up = UpLink { own, addresses, kind, port, dialect, since, peer, incarnation };
         peer_link.state = LinkState::Up(up);
-        if let Some(target) = peer_link.target.and_then(|id| self.links.targets.get_mut(&id)) {
-            target.pause = self.links.first_pause;
-            target.told = false;
-        }
         self.introduce(now, link);
     }
 
@@ -395,8 +398,22 @@ impl Registrar {
             self.on_link_gone(now, link);
             return;
         }
+        let met = self.links.up(link).and_then(|up| up.peer);
         if let Some(server) = self.remove_link(now, link, Some(why)) {
             self.on_links_lost(now, server);
+        }
+        if let Some(server) = met.filter(|_| why == LinkFailure::TimedOut) {
+            self.break_off_silent(now, server);
+        }
+    }
+
+    /// A link to a registrar has timed out. If it is silent on the others, too, they are dead as well: nothing was sent on them, so
+    /// their own time has not begun.
+    fn break_off_silent(&mut self, now: Time, server: ServerId) {
+        if self.peers.state(server) != Some(PeerState::Alive) {
+            for link in self.links.of(server) {
+                self.break_off(now, link);
+            }
         }
     }
 
@@ -413,7 +430,10 @@ impl Registrar {
     /// Strikes a link off; says whose last link it was.
     fn remove_link(&mut self, now: Time, link: LinkId, why: Option<LinkFailure>) -> Option<ServerId> {
         let PeerLink { target, state } = self.links.links.remove(&link)?;
-        let was_up = matches!(state, LinkState::Up(_));
+        let met = match state {
+            LinkState::Up(up) => up.peer,
+            LinkState::Opening => None,
+        };
         if let Some(id) = target
             && let Some(target) = self.links.targets.get_mut(&id)
         {
@@ -421,13 +441,14 @@ impl Registrar {
             if target.origin == Origin::Announced {
                 self.links.targets.remove(&id);
             } else {
-                // One that was up is tried at once: that tells whether its registrar is gone, or the link alone.
-                let pause = if was_up { Duration::ZERO } else { target.pause };
+                // Where a registrar was is tried at once: that tells whether it is gone, or the link alone.
+                let was_there = met.is_some();
+                let pause = if was_there { Duration::ZERO } else { target.pause };
                 let longest = match target.origin {
                     Origin::Configured => self.links.longest_pause,
                     Origin::Learnt | Origin::Announced => LONGEST_PAUSE,
                 };
-                if !was_up {
+                if !was_there {
                     target.pause = (target.pause * 2).min(longest);
                 }
                 let to = target.to.clone();
@@ -439,25 +460,24 @@ impl Registrar {
                 }
                 self.timers.set(Wake::ConnectPeer(id), now + pause);
                 // TCP need not wait for an attempt over SCTP that has failed.
-                let pause = if was_up { self.links.first_pause } else { Duration::ZERO };
+                let pause = if was_there { self.links.first_pause } else { Duration::ZERO };
                 for id in self.links.tcp_beside(&to) {
                     if self.timers.deadline(&Wake::ConnectPeer(id)).is_none_or(|at| at > now + pause)
-                        && self.links.targets.get(&id).is_some_and(|target| !target.told || was_up)
+                        && self.links.targets.get(&id).is_some_and(|target| !target.told || was_there)
                     {
                         self.timers.set(Wake::ConnectPeer(id), now + pause);
                     }
                 }
             }
         }
-        let mut lost = None;
-        if let LinkState::Up(UpLink { peer: Some(server), .. }) = state
-            && let Some(peer) = self.peers.find_mut(server)
-        {
-            peer.links.remove(&link);
-            lost = peer.links.is_empty().then_some(server);
-        }
         self.on_link_gone(now, link);
-        lost
+        let server = met?;
+        // Who is no peer any more, having been taken over, may have targets that were left alone for this link's sake.
+        let others = self.peers.find_mut(server).is_some_and(|known| {
+            known.links.remove(&link);
+            !known.links.is_empty()
+        });
+        (!others).then_some(server)
     }
 
     /// The link messages to this registrar go on.

@@ -340,7 +340,8 @@ impl Registrar {
 
     pub(super) fn on_heartbeat(&mut self, now: Time) {
         let mut links: Vec<LinkId> = self.links_to_peers().into_iter().map(|(link, _)| link).collect();
-        links.extend(self.links.strangers());
+        // A link on which nothing is sent would not be noticed when it is dead, and its target not tried again.
+        links.extend(self.links.strangers(|server| self.peers.find(server).is_some()));
         for link in links {
             self.send_presence(link, false);
         }
@@ -839,7 +840,12 @@ impl Registrar {
             // It has yet to be connected to, and may not even be there any more.
             PeerState::Named => known.peer.last_heard + self.config.max_time_last_heard * 2,
             PeerState::Alive => known.peer.last_heard + self.patience(known),
-            PeerState::Suspected => now + self.response_time(known),
+            // Where it is not a lost link that says so, its own silence counts from when it was heard, whoever else suspects it.
+            PeerState::Suspected => {
+                let silent = known.peer.last_heard + self.patience(known);
+                let from = if known.links.is_empty() { now } else { now.max(silent) };
+                from + self.response_time(known)
+            }
             PeerState::TakenOver => return,
         };
         self.timers.set(Wake::Peer(server), at);
@@ -868,8 +874,9 @@ impl Registrar {
         match self.peers.state(server) {
             Some(PeerState::Alive) => self.suspect(now, server),
             // It did not answer on a link that was dead: it may on another.
-            Some(PeerState::TakenOver) => self.reconnect(now, server),
-            Some(PeerState::Named | PeerState::Suspected) | None => {}
+            Some(PeerState::Named | PeerState::Suspected | PeerState::TakenOver) | None => {
+                self.reconnect(now, server);
+            }
         }
     }
 

@@ -260,9 +260,7 @@ impl Watch {
 
     fn on_begun(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
-        if let Some(accused) = self.places.get(&target) {
-            self.accused.insert(*accused, now);
-        }
+        self.take_for_dead(now, target);
         let contenders = self.contests.entry(target).or_default();
         contenders.retain(|_, since| now.since(*since) < ARBITRATION);
         if contenders.insert(from, now).is_none() {
@@ -273,6 +271,12 @@ impl Watch {
                 2 => self.count("two contend for a takeover"),
                 _ => self.count("three contend for a takeover"),
             }
+        }
+    }
+
+    fn take_for_dead(&mut self, now: Time, target: u32) {
+        if let Some(accused) = self.places.get(&target) {
+            self.accused.insert(*accused, now);
         }
     }
 
@@ -391,6 +395,8 @@ impl Watch {
                 "{node} took out {element:?} of {handle}, which lives and was always within reach: {why:?}"
             ),
             Event::TakeoverBegun { target } => self.on_begun(now, node, target.value(), nodes),
+            // Who agrees takes the target for dead as well.
+            Event::TakeoverYielded { target, .. } => self.take_for_dead(now, target.value()),
             Event::TakenOver { target, by, .. } if self.is(node, *by) && target != by => {
                 self.on_completed(now, node, target.value(), nodes);
             }

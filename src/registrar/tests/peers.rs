@@ -199,7 +199,43 @@ fn a_peer_that_was_up_is_tried_again_at_once() {
     world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
     world.down(link);
     world.pass(ms(0));
+    assert!(world.connecting().is_none(), "nobody has said that a registrar is there");
+    world.pass(Duration::from_secs(10));
+    let (link, _) = world.connecting().expect("a connect");
+    world.up(link, LinkKind::Tcp, &["10.0.0.200"], None);
+    send(&mut world, link, &presence(false));
+    world.down(link);
+    world.pass(ms(0));
     assert!(world.connecting().is_some(), "the long pause was that of a peer that did not come up");
+}
+
+#[test]
+fn a_peer_that_had_connected_itself_is_looked_for_when_that_link_is_lost_though_it_was_taken_over() {
+    let (mut world, _) = with_peer();
+    world.pass(ms(0));
+    let (attempt, _) = world.connecting().expect("a connect");
+    let link = accepted(&mut world);
+    send(&mut world, link, &presence(false));
+    world.down(attempt);
+    world.pass(Duration::from_secs(120));
+    assert_eq!(world.registrar.peers().count(), 0, "taken over and struck off");
+    assert!(world.connecting().is_none(), "it has a link");
+    world.input(Input::LinkDown { link, why: LinkFailure::TimedOut });
+    world.pass(ms(0));
+    assert!(world.connecting().is_some());
+}
+
+#[test]
+fn says_that_it_is_there_also_to_who_has_been_taken_over_so_that_a_dead_link_is_noticed() {
+    let mut world = World::new();
+    let link = accepted(&mut world);
+    send(&mut world, link, &presence(false));
+    world.pass(Duration::from_secs(120));
+    assert_eq!(world.registrar.peers().count(), 0, "taken over and struck off");
+    world.done();
+    world.pass(ms(1_000));
+    let told = |done: &Done| matches!(done, Done::Enrp(on, EnrpMessage::Presence { .. }) if *on == link);
+    assert_eq!(world.done().iter().filter(|done| told(done)).count(), 5);
 }
 
 fn with_both_transports() -> World {
@@ -238,6 +274,7 @@ fn a_peer_is_connected_to_over_sctp_before_tcp() {
     let [(sctp, LinkKind::Sctp)] = found[..] else { panic!("{found:?}") };
     world.pass(ms(50));
     sctp_up(&mut world, sctp);
+    send(&mut world, sctp, &presence(false));
     world.pass(Duration::from_secs(3));
     assert!(connects(&mut world).iter().all(|(_, kind)| *kind == LinkKind::Sctp), "one link is enough");
     // Lost, and not to be had again over SCTP: TCP.

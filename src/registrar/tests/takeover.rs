@@ -334,6 +334,67 @@ fn asks_every_peer_waits_for_its_acknowledgement_and_tells_it_who_was_taken_over
 }
 
 #[test]
+fn an_element_whose_home_is_dead_is_removed_by_who_has_heard_of_its_takeover_first() {
+    let third = server_id(0xcccc);
+    let (mut world, link, _) = contest(third);
+    let removal = |version| {
+        let element = PoolElement { home: Some(third), ..element(1, "10.0.0.1") };
+        EnrpMessage::HandleUpdate {
+            takeover_suggested: false,
+            header: EnrpHeader { sender: Some(third), receiver: None },
+            action: UpdateAction::DelPe,
+            handle: handle("pool"),
+            element: Versioned { element: ours(element), version: Some(version) },
+        }
+    };
+    send(&mut world, link, &removal(1));
+    assert!(world.has("pool", 1));
+    send(&mut world, link, &removal(2));
+    assert!(!world.has("pool", 1));
+}
+
+#[test]
+fn a_silent_peers_other_link_is_opened_anew_when_one_has_timed_out() {
+    let mut world = World::new();
+    let first = peer_of_ours(&mut world);
+    let second = peer_of_ours(&mut world);
+    let timed_out = |link| Input::LinkDown { link, why: LinkFailure::TimedOut };
+    let closed = |world: &mut World| {
+        let close = |done| if let Done::Close(link, abort) = done { Some((link, abort)) } else { None };
+        world.done().into_iter().filter_map(close).collect::<Vec<_>>()
+    };
+    // Who is heard keeps the other.
+    world.input(timed_out(first));
+    assert!(closed(&mut world).is_empty());
+    let third = peer_of_ours(&mut world);
+    world.pass(ms(2_000));
+    world.done();
+    world.input(timed_out(third));
+    assert_eq!(closed(&mut world), [(second, true)]);
+}
+
+#[test]
+fn who_agreed_to_a_takeover_waits_for_its_own_silence_when_the_winner_dies() {
+    let mut world = World::new();
+    peer_of_ours(&mut world);
+    let heard = world.now;
+    let third = server_id(0xcccc);
+    let link = acquainted(&mut world, third, "10.0.0.201");
+    let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
+    world.pass(ms(10));
+    world.down(link);
+    let begun = |world: &mut World| world.events().contains(&Event::TakeoverBegun { target: peer() });
+    while !begun(&mut world) {
+        assert!(world.now.since(heard) < ms(5_000), "never begun");
+        world.pass(ms(10));
+    }
+    let config = config();
+    let least = config.max_time_last_heard + config.max_time_no_response;
+    assert!(world.now.since(heard) >= least, "after {:?}", world.now.since(heard));
+}
+
+#[test]
 fn of_two_initiators_the_lower_acknowledges_and_the_higher_goes_on() {
     for (third, gives_way) in [(server_id(0xcccc), true), (server_id(0x1111), false)] {
         let (mut world, link, _) = contest(third);

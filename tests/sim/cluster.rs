@@ -141,6 +141,11 @@ impl Cluster {
         }
     }
 
+    /// A pool that has an element. Elements draw their pools, and not every pool is drawn.
+    pub fn some_pool(&self, world: &World) -> PoolHandle {
+        world.host(self.hosts[0]).offered().next().expect("elements").0.clone()
+    }
+
     /// Starts a host with one client of a pool, that never stops asking.
     pub fn add_user(&mut self, world: &mut World, pool: &PoolHandle) {
         let node = world.add_node();

@@ -224,12 +224,13 @@ impl World {
         }
     }
 
-    /// Loses every link of a protocol between two nodes without notice: who sends on one finds out by its patience.
+    /// Loses every link of a protocol between two nodes without notice: who sends on one finds out by its patience. Not those that are
+    /// still being opened, on which nobody sends, and which always end with an answer or a time-out.
     pub fn lose_links(&mut self, a: usize, b: usize, protocol: Protocol) {
         self.note("lose links", &[a as u8, b as u8]);
         for pipe in 0..self.pipes.len() {
             let lost = self.pipes[pipe].joins(a, b) && self.pipes[pipe].protocol == protocol;
-            if lost && self.is_open(pipe) {
+            if lost && self.pipes[pipe].up && self.is_open(pipe) {
                 self.pipes[pipe].void = true;
             }
         }

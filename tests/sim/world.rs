@@ -141,7 +141,7 @@ pub(crate) struct Pipe {
     /// Nothing gets through any more, and nobody has been told.
     pub void: bool,
     /// Who opened it knows that it is up.
-    up: bool,
+    pub up: bool,
 }
 
 impl Pipe {

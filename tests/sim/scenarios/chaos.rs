@@ -112,6 +112,8 @@ fn chaos(world: &mut World) {
     }
     let bound = cluster.agreed_within() + world.faults.patience;
     cluster.agree(world, bound, "after chaos all agree");
+    // What was asked while it was out of reach may yet be taken out for it.
+    cluster.each_answers_its_home(world);
     for host in cluster.running_hosts(world) {
         cluster.hold_stable(world, host);
     }
@@ -120,7 +122,6 @@ fn chaos(world: &mut World) {
     cluster.run_holding(world, secs(3), &running);
     // A link that was lost before is noticed by its transport only now.
     cluster.agree(world, secs(1) + world.faults.patience, "after chaos all go on agreeing");
-    cluster.each_answers_its_home(world);
     cluster.count(world);
     let (user, slot) = cluster.users[0];
     count_client(world, user, slot);

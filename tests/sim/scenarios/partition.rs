@@ -2,7 +2,7 @@
 //! everybody has, and no registrar at all.
 
 use super::{ms, secs};
-use crate::cluster::{Cluster, pool_of};
+use crate::cluster::Cluster;
 use crate::explore::explore;
 use crate::world::World;
 use asap::machine::Protocol;
@@ -110,7 +110,8 @@ fn crooked(world: &mut World) {
 fn none_left(world: &mut World) {
     let many = 1 + world.rng.below(3) as usize;
     let mut cluster = Cluster::running(world, many, 5, 8);
-    cluster.add_user(world, &pool_of(0));
+    let pool = cluster.some_pool(world);
+    cluster.add_user(world, &pool);
     world.run_for(secs(1));
     let gone = world.now;
     let notice = world.rng.below(2) == 0;
@@ -126,7 +127,7 @@ fn none_left(world: &mut World) {
     let time = secs(1) + ms(world.rng.below(30_000));
     world.run_for(time);
     assert!(world.host(user).client(slot).answered > before + 10, "the session stands still");
-    assert!(world.host(user).endpoint.cached(&pool_of(0)).is_some(), "the pool is forgotten");
+    assert!(world.host(user).endpoint.cached(&pool).is_some(), "the pool is forgotten");
     world.count("sessions went on without any registrar", 1);
     let i = world.rng.below(many as u64) as usize;
     cluster.boot(world, i);

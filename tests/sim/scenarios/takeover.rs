@@ -19,7 +19,7 @@ fn scene(world: &mut World, most: u64) -> (Cluster, usize) {
     for host in cluster.hosts.clone() {
         cluster.hold_stable(world, host);
     }
-    let pool = world.host(cluster.hosts[0]).offered().next().expect("elements").0.clone();
+    let pool = cluster.some_pool(world);
     cluster.add_user(world, &pool);
     world.run_for(ms(200));
     let owners: Vec<usize> = (0..many)

@@ -29,7 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const LONGEST_PAUSE: u32 = 16;
 /// So often a peer that is not ours is asked. Ours that stay silent hear the target, and are waited for.
 const ASKED_OF_FOREIGN: u32 = 4;
-/// Who has given way waits for so many MAX-TIME-NO-RESPONSE to be told of the takeover.
+/// Who has given way waits for so many MAX-TIME-NO-RESPONSE to be told of the takeover, and who has been told relies so long on the winner
+/// telling another that asks.
 const YIELD: u32 = 4;
 
 /// Which of two registrars goes on when both want to take over a third.
@@ -327,8 +328,8 @@ impl Contests {
                     self.yield_to(from, target, live, out);
                 }
             }
-            // The winner will tell it so.
-            Some(Contest::Followed { .. }) => {}
+            // The winner will tell it so, unless it has heard the target since and forgotten.
+            Some(Contest::Followed { .. }) => out.push(Output::Wake(target, Wait::Rounds(YIELD))),
             // It has not heard yet, or what it was told got lost.
             Some(Contest::Won { told }) => {
                 told.insert(from);

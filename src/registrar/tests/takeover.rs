@@ -395,6 +395,37 @@ fn who_agreed_to_a_takeover_waits_for_its_own_silence_when_the_winner_dies() {
 }
 
 #[test]
+fn who_asks_about_a_registrar_taken_over_is_left_to_the_winner_and_answered_when_that_one_does_not_say_so() {
+    let mut world = World::new();
+    peer_of_ours(&mut world);
+    let (winner, asker) = (server_id(0xcccc), server_id(0x1111));
+    let of_winner = acquainted(&mut world, winner, "10.0.0.201");
+    let of_asker = acquainted(&mut world, asker, "10.0.0.202");
+    let pass = |world: &mut World, time: Duration| {
+        for _ in 0..10 {
+            world.pass(time / 10);
+            show_life(world, of_winner, winner);
+            show_life(world, of_asker, asker);
+        }
+    };
+    // The target is silent here as well.
+    pass(&mut world, config().max_time_last_heard + ms(50));
+    let from = |server| EnrpHeader { sender: Some(server), receiver: Some(me()) };
+    let takeover = EnrpMessage::TakeoverServer { header: from(winner), target: Some(peer()) };
+    send(&mut world, of_winner, &takeover);
+    let question = EnrpMessage::InitTakeover { header: from(asker), target: Some(peer()) };
+    let is_acknowledged = |world: &mut World| {
+        send(world, of_asker, &question);
+        said_to(world, of_asker).iter().any(|it| matches!(it, EnrpMessage::InitTakeoverAck { .. }))
+    };
+    for _ in 0..3 {
+        assert!(!is_acknowledged(&mut world));
+    }
+    pass(&mut world, config().max_time_no_response * 5);
+    assert!(is_acknowledged(&mut world));
+}
+
+#[test]
 fn of_two_initiators_the_lower_acknowledges_and_the_higher_goes_on() {
     for (third, gives_way) in [(server_id(0xcccc), true), (server_id(0x1111), false)] {
         let (mut world, link, _) = contest(third);

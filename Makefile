@@ -45,7 +45,7 @@ soak: endurance registrars sim model ## what takes too long for CI
 	LAB_MEMORY=3G tests/lab/run soak-rsplib
 	LAB_SECONDS=600 LAB_TIMEOUT=900 tests/lab/run interop-dropin-kills
 
-lab: examples ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
+lab: examples deb ## kernel SCTP in User-Mode Linux guests (tests/lab/README.md)
 	CARGO="$(CARGO)" tests/lab/all
 
 interop: examples ## our programs and RSPLIB's in one world, in the same guests
@@ -66,10 +66,10 @@ include packaging/install.mk
 deb: all ## Debian packages, in build/deb (needs debhelper)
 	rm -rf build/deb
 	mkdir -p build/deb
-	debian/rules binary DEBS=$(CURDIR)/build/deb
+	debian/rules binary DEBS=$(CURDIR)/build/deb >build/deb.log 2>&1 || { cat build/deb.log >&2; exit 1; }
 	dh_clean
 
-packages: all ## what `make install` places and what the Debian packages hold, and programs built against it
+packages: deb ## what `make install` places and what the Debian packages hold, and programs built against it
 	CARGO="$(CARGO)" tests/packages/run
 
 clean:

@@ -36,6 +36,12 @@ impl Client {
     pub(super) fn is_loopback(&self) -> bool {
         !self.addresses.is_empty() && self.addresses.iter().all(IpAddr::is_loopback)
     }
+
+    /// Whether an address is its own: one of this link's. Who comes over loopback runs on this machine, whose loopback addresses
+    /// (127.0.0.0/8 and ::1) are all its own.
+    pub(super) fn has(&self, address: &IpAddr) -> bool {
+        self.addresses.contains(address) || address.is_loopback() && self.is_loopback()
+    }
 }
 
 /// Every link of protocol ASAP.

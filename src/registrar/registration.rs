@@ -213,7 +213,7 @@ fn admit(element: PoolElement, client: &Client, proxy: bool) -> Result<Admitted,
 /// DEPARTS RFC 5352 2.2.1: that wants all of them to be the link's own. Here those that are not are left out with a
 /// warning, as long as one remains: a multi-homed element may have addresses (another
 /// scope, a tunnel) that its association has not. An element that comes over loopback can register loopback addresses
-/// only; whoever wants another machine to reach it connects through an address of that network, or the registrar
+/// only, and any of them; whoever wants another machine to reach it connects through an address of that network, or the registrar
 /// runs with the proxy option.
 fn admit_transport(transport: &TransportAddress, client: &Client, proxy: bool) -> Option<TransportAddress> {
     let sendable = |address: &IpAddr| {
@@ -228,7 +228,7 @@ fn admit_transport(transport: &TransportAddress, client: &Client, proxy: bool) -
     // DEPARTS RFC 5352 2.2.1 with the proxy option: any address.
     let own = |address: IpAddr| {
         let address = address.to_canonical();
-        (proxy || client.addresses.contains(&address)).then_some(address)
+        (proxy || client.has(&address)).then_some(address)
     };
     Some(match transport {
         TransportAddress::Sctp { port, transport_use, addresses } => {
@@ -285,12 +285,12 @@ fn is_same_element(entry: &Entry, new: &PoolElement, link: LinkId, client: &Clie
 /// RFC 5352 2.2.2: an element deregisters itself and nobody else. Its own link says so best; when that is lost, the
 /// identity it proved, or for want of one, an address of its own.
 fn may_deregister(entry: &Entry, link: LinkId, client: &Client) -> bool {
-    let at_home = |address: &IpAddr| entry.element.user_transport.addresses().contains(address);
-    let Some(registrant) = &entry.registrant else { return client.addresses.iter().any(at_home) };
+    let at_home = || entry.element.user_transport.addresses().iter().any(|address| client.has(address));
+    let Some(registrant) = &entry.registrant else { return at_home() };
     match (registrant.link, &registrant.identity) {
         (Some(registering), _) => registering == link,
         (None, Some(identity)) => client.identity.as_ref() == Some(identity),
-        (None, None) => client.addresses.iter().any(|a| at_home(a) || registrant.addresses.contains(a)),
+        (None, None) => at_home() || client.addresses.iter().any(|a| registrant.addresses.contains(a)),
     }
 }
 

@@ -166,11 +166,24 @@ fn knows_an_ipv4_address_in_ipv6_clothes() {
 }
 
 #[test]
-fn from_loopback_only_loopback_addresses_can_be_registered() {
+fn from_loopback_all_loopback_addresses_can_be_registered_and_no_others() {
     let mut world = World::new();
-    let link = world.client("127.0.0.1");
-    assert_eq!(world.register(link, "pool", &element(1, "10.0.0.1")), Err(vec![CauseCode::InvalidValues]));
-    assert_eq!(world.register(link, "pool", &element(1, "127.0.0.1")), Ok(()));
+    let refused = Err(vec![CauseCode::InvalidValues]);
+    let (link, v6, mixed) =
+        (world.client("127.0.0.1"), world.client("::1"), world.sctp_client(&["127.0.0.1", "10.0.0.1"]));
+    assert_eq!(world.register(link, "pool", &element(1, "10.0.0.1")), refused);
+    assert_eq!(world.register(mixed, "pool", &element(1, "127.0.0.2")), refused, "it may be another machine");
+    for address in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.3"] {
+        assert_eq!(world.register(link, "pool", &element(1, address)), Ok(()), "{address}");
+    }
+    assert_eq!(world.register(v6, "pool", &element(2, "127.0.0.2")), Ok(()));
+    // Nobody else's address is one of these.
+    let far = world.client("10.0.0.1");
+    assert_eq!(world.register(far, "pool", &element(3, "127.0.0.2")), refused);
+    // Who has lost its link goes from wherever it can.
+    world.down(link);
+    assert!(!world.deregister(far, "pool", 1));
+    assert!(world.deregister(v6, "pool", 1));
 }
 
 #[test]

@@ -79,6 +79,8 @@ struct Round {
 #[derive(Debug)]
 pub(super) struct Hunt {
     known: Vec<Registrar>,
+    /// Over what announced ones may be reached, if not over everything.
+    only: Option<LinkKind>,
     state: State,
     /// T5's present value.
     t5: Duration,
@@ -89,11 +91,23 @@ pub(super) struct Hunt {
 
 impl Hunt {
     pub(super) fn new(t5: Duration) -> Hunt {
-        Hunt { known: Vec::new(), state: State::Idle, t5, next_number: 0, next_link: 0, attempts_made: 0 }
+        Hunt {
+            known: Vec::new(),
+            only: None,
+            state: State::Idle,
+            t5,
+            next_number: 0,
+            next_link: 0,
+            attempts_made: 0,
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
         matches!(self.state, State::Hunting(_))
+    }
+
+    pub(super) fn set_transport(&mut self, only: Option<LinkKind>) {
+        self.only = only;
     }
 
     pub(super) fn set_registrars(&mut self, ctx: &mut Context, registrars: Vec<Destination>) {
@@ -143,6 +157,7 @@ impl Hunt {
                 addresses: from.ip().into(),
             });
         }
+        announced.retain(|to| self.only.is_none_or(|kind| to.kind == kind));
         for to in announced {
             if let Some(home) = &mut ctx.home
                 && home.destination.as_ref().is_some_and(|d| overlaps(d, &to))

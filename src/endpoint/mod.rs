@@ -261,6 +261,11 @@ impl Endpoint {
         self.settle();
     }
 
+    /// Announced registrars are to be reached over this alone; none: over whatever they announce.
+    pub fn set_transport(&mut self, only: Option<LinkKind>) {
+        self.hunt.set_transport(only);
+    }
+
     /// Where registrars can open links to this endpoint: goes into registrations as ASAP transport when the
     /// link to the registrar is TCP (DEPARTS RFC 5354 3.10; see docs/tcp.md). An unspecified address stands for
     /// the endpoint's own on that link. None, or anything but TCP: no such listener.

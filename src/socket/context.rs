@@ -114,13 +114,19 @@ impl Context {
         });
         log::info!(
             "registrars are looked for over {}",
-            if has_sctp() { "SCTP and TCP" } else { "TCP: this system's kernel has no SCTP" }
+            match settings.transport {
+                Some(Carried::Sctp) => "SCTP alone",
+                Some(Carried::Tcp) => "TCP alone",
+                None if has_sctp() => "SCTP and TCP",
+                None => "TCP: this system's kernel has no SCTP",
+            }
         );
         // All addresses: the registrar link tells which of them the registrar can reach.
         let any = [IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::UNSPECIFIED)];
         let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
         for address in any {
             let mut endpoint = Endpoint::new(config.clone(), limits.clone(), seed);
+            endpoint.set_transport(settings.transport.map(kind));
             endpoint.set_registrars(runtime::now(), looked_for.clone());
             // Over SCTP registrars are connected to from the port where they find the elements, too.
             let kinds: &[LinkKind] =
@@ -374,6 +380,14 @@ fn looked_up(names: &[String], place: &str) -> Result<Vec<Vec<SocketAddr>>> {
     }
 }
 
+/// What links to registrars are of, if these carry all.
+fn kind(carried: Carried) -> LinkKind {
+    match carried {
+        Carried::Tcp => LinkKind::Tcp,
+        Carried::Sctp => LinkKind::Sctp,
+    }
+}
+
 /// Where registrars are looked for if none is named.
 fn this_host(transport: Option<Carried>) -> Vec<Destination> {
     let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
@@ -394,9 +408,8 @@ fn destinations(addresses: &[SocketAddr], transport: Option<Carried>) -> Vec<Des
         }
     }
     // SCTP where this kernel has it, and TCP: the hunt prefers the former.
-    let kinds: &[LinkKind] = match transport {
-        Some(Carried::Sctp) => &[LinkKind::Sctp],
-        Some(Carried::Tcp) => &[LinkKind::Tcp],
+    let kinds: &[LinkKind] = match transport.map(kind) {
+        Some(only) => &[only],
         None if has_sctp() => &[LinkKind::Sctp, LinkKind::Tcp],
         None => &[LinkKind::Tcp],
     };
@@ -722,6 +735,9 @@ impl Background {
                     log::warn!("registered, but the registrar warns: {:?}", warning.code);
                 }
                 if let Some(registered) = self.registrations.get_mut(&registration) {
+                    if let (false, Some((handle, id))) = (registered.confirmed, &registered.name) {
+                        log::info!("in pool {handle} as element {id}");
+                    }
                     registered.confirmed = true;
                     if let Some(reply) = registered.registering.take() {
                         let _ = reply.send(Ok(()));

@@ -253,6 +253,27 @@ fn an_announcement_without_transport_means_sctp_at_its_source_and_the_asap_port(
 }
 
 #[test]
+fn of_an_announcement_only_the_transport_that_is_wanted_is_used() {
+    for (only, expected) in [(None, 2), (Some(LinkKind::Tcp), 1), (Some(LinkKind::Udp), 0)] {
+        let mut rig = Rig::new();
+        rig.endpoint.set_transport(only);
+        announce(&mut rig, "10.0.0.6:3863", 0x66, vec![announced_tcp(6)]);
+        announce(&mut rig, "10.0.0.7:3863", 0x77, vec![]);
+        rig.resolve("pool", 0);
+        let kinds: Vec<LinkKind> = rig
+            .effects()
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Connect { to, .. } => Some(to.kind),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds.len(), expected, "{only:?}: {kinds:?}");
+        assert!(kinds.iter().all(|kind| only.is_none_or(|only| *kind == only)), "{only:?}: {kinds:?}");
+    }
+}
+
+#[test]
 fn an_announcement_of_rsplib_means_sctp_at_its_source_and_the_port_of_the_source() {
     let mut rig = Rig::new();
     hear(&mut rig, Audience::Rsplib, "10.1.1.1:23456", &[0x0a, 0, 0, 8, 0x11, 0x11, 0x11, 0x11]);

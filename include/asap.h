@@ -740,7 +740,9 @@ void rsp_cleanup(void);
 const char *asap_version(void);
 
 /**
- * Gives the library's log to the program. By itself the library logs nowhere and prints nothing.
+ * Gives the library's log to the program. By itself the library logs nowhere and prints nothing, unless
+ * whoever starts the program sets ASAP_LOG (docs/adopting.md): then it is printed to standard error, as long as
+ * the program does not take it.
  *
  * `callback`: called with each line, from any thread, also the library's own; what the library does on
  * its behalf is not logged. NULL ends the log. `level`: lines up to this level: 0 none, 1 errors, 2
@@ -752,7 +754,9 @@ const char *asap_version(void);
  *
  * Threads: any. Fork: safe in the child. Since 0.1.
  */
-int asap_set_log(asap_log_callback callback, int level, void *user);
+int asap_set_log(asap_log_callback callback,
+                 int level,
+                 void *user);
 
 /**
  * Creates a socket.

@@ -485,6 +485,38 @@ fn a_server_is_registered_once_for_a_port_and_only_for_its_own() {
     assert!(!wrong.ended().success());
 }
 
+/// Such a program has no other way to tell what the library knows.
+#[test]
+fn what_happens_to_an_ordinary_server_is_printed_for_who_asks_and_for_nobody_else() {
+    let programs = Programs::new(GCC);
+    let server = adopted(&programs, "chat_server");
+    let start = |pool: &str, registrars: &str, level: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" 127.0.0.1 0 2>&1"]).arg(&server);
+        command.env("ASAP_REGISTRARS", registrars).env("ASAP_POOL", pool).env("ASAP_LOG", level);
+        Program::run("chat_server".to_owned(), command)
+    };
+    let told = |server: &mut Program, wanted: &str| while !server.line().expect(wanted).contains(wanted) {};
+
+    // A port that is held by who does not listen.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let nobody = held.local_addr().expect("an address").as_socket().expect("an IP address").to_string();
+    told(&mut start("Told", &nobody, "info"), &format!("no registrar answers, tried tcp {nobody}"));
+
+    let (_registrar, address) = registrar();
+    told(&mut start("Told", &address, "info"), "in pool Told as element 0x");
+    let mut silent = start("Silent", &address, "");
+    elements("Silent", &address, 1);
+    silent.child.kill().expect("it can be killed");
+    while silent.line().is_some() {}
+    assert!(silent.said.iter().all(|line| line.starts_with("port ")), "{:?}", silent.said);
+
+    told(&mut start("pool://?", &address, "error"), "error: listen: pool://?: ");
+    // A level that there is not is a mistake as every other setting may be.
+    assert!(!start("Told", &address, "loud").ended().success());
+}
+
 #[test]
 fn streams_are_clean_under_valgrind() {
     if !have("valgrind", "valgrind") {

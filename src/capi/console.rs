@@ -1,12 +1,13 @@
-//! The log in the ways of RSPLIB, for programs that know no other: the library prints its errors to standard error, and understands `-loglevel=` and its
-//! like.
+//! The log for programs that do not take it themselves (`asap_set_log`): with ASAP_LOG in the environment it is printed to standard error.
 //!
+//! RSPLIB's programs know no other: for them the library prints its errors unasked, and understands `-loglevel=` and its like.
 //! Some of these programs also print through a library of RSPLIB's, libtdloglevel, and count on the session library to set that up: without
 //! `beginLogging` they crash at their first line. Nothing of it is needed here; where a program has brought it along it is told what
 //! it would be told by RSPLIB, it alone says what is printed, and our lines go where its lines go.
 
 use super::error;
-use crate::socket::Result;
+use crate::runtime::environment;
+use crate::socket::{Result, Semantics};
 use parking_lot::Mutex;
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
@@ -59,29 +60,51 @@ pub(super) fn understood(word: &CStr) -> Result<bool> {
     Ok(true)
 }
 
-/// Begins to print.
-pub(super) fn open() {
-    call(c"beginLogging");
-    let level = match Foreign::find() {
-        // SAFETY: libtdloglevel's variable, which is there as long as the program is.
-        Some(foreign) => unsafe { foreign.level.read_volatile() },
-        None => SETTINGS.lock().level,
-    };
-    let filter = match level {
+/// Begins to print, if that is wanted, and if the program has not taken the log. To be called before the library is started, however that is;
+/// a second time nothing changes.
+pub(super) fn open() -> Result<()> {
+    let asked = environment::variable("ASAP_LOG").map(|level| {
+        let unknown = |_| {
+            error(
+                libc::EINVAL,
+                format!("ASAP_LOG: {level:?} is none of error, warn, info, debug, trace, off"),
+            )
+        };
+        level.parse::<log::LevelFilter>().or_else(unknown)
+    });
+    let unasked = rsplibs().then(|| {
+        call(c"beginLogging");
+        match Foreign::find() {
+            // SAFETY: libtdloglevel's variable, which is there as long as the program is.
+            Some(foreign) => unsafe { foreign.level.read_volatile() },
+            None => SETTINGS.lock().level,
+        }
+    });
+    let unasked = unasked.map(|level| match level {
         0 => log::LevelFilter::Off,
         1 => log::LevelFilter::Error,
         2 => log::LevelFilter::Warn,
         3 | 4 => log::LevelFilter::Info,
         5 | 6 => log::LevelFilter::Debug,
         7.. => log::LevelFilter::Trace,
-    };
-    super::context::log_unless_taken(print, filter);
+    });
+    if let Some(filter) = asked.transpose()?.or(unasked) {
+        super::context::log_unless_taken(print, filter);
+    }
+    Ok(())
 }
 
 /// Prints no more.
 pub(super) fn close() {
     super::context::end_log(print);
-    call(c"finishLogging");
+    if rsplibs() {
+        call(c"finishLogging");
+    }
+}
+
+/// Whether the program is one of RSPLIB's.
+fn rsplibs() -> bool {
+    !Semantics::chosen().prints_nothing
 }
 
 /// One line.
@@ -130,6 +153,9 @@ struct Foreign {
 
 impl Foreign {
     fn find() -> Option<Foreign> {
+        if !rsplibs() {
+            return None;
+        }
         let (level, stream) = (symbol(c"gLogLevel")?, symbol(c"gStdLog")?);
         Some(Foreign { level: level.cast(), stream: stream.cast() })
     }

@@ -291,9 +291,7 @@ pub unsafe extern "C" fn rsp_initialize(info: *mut rsp_info) -> c_int {
             // SAFETY: an initialised structure, by the caller's promise.
             unsafe { options(&*info)? }
         };
-        if !options.semantics.prints_nothing {
-            console::open();
-        }
+        console::open()?;
         socket::initialize(&options)?;
         if !info.is_null() {
             // SAFETY: as above.
@@ -316,9 +314,7 @@ pub unsafe extern "C" fn rsp_initialize(info: *mut rsp_info) -> c_int {
 pub extern "C" fn rsp_cleanup() {
     guard_void(|| {
         socket::cleanup();
-        if !Semantics::chosen().prints_nothing {
-            console::close();
-        }
+        console::close();
     });
 }
 
@@ -377,7 +373,9 @@ impl log::Log for Callback {
     fn flush(&self) {}
 }
 
-/// Gives the library's log to the program. By itself the library logs nowhere and prints nothing.
+/// Gives the library's log to the program. By itself the library logs nowhere and prints nothing, unless
+/// whoever starts the program sets ASAP_LOG (docs/adopting.md): then it is printed to standard error, as long as
+/// the program does not take it.
 ///
 /// `callback`: called with each line, from any thread, also the library's own; what the library does on
 /// its behalf is not logged. NULL ends the log. `level`: lines up to this level: 0 none, 1 errors, 2

@@ -3,7 +3,7 @@
 use super::error::guard;
 use super::layout::rsp_loadinfo;
 use super::policy::{loadinfo, policy};
-use super::{error, parse_name};
+use super::{console, error, parse_name};
 use crate::name::Name;
 use crate::policy::Policy;
 use crate::socket::{self, Health, Result, Serving, Wait};
@@ -92,6 +92,7 @@ pub unsafe extern "C" fn asap_open(name: *const c_char, flags: c_int) -> c_int {
         if flags & !libc::SOCK_NONBLOCK != 0 {
             return error(libc::EINVAL, format!("unknown flags 0x{:x}", flags & !libc::SOCK_NONBLOCK));
         }
+        console::open()?;
         socket::open(&name, flags != 0)
     })
 }
@@ -136,6 +137,7 @@ pub unsafe extern "C" fn asap_serve(
         // SAFETY: the caller's promise.
         let (name, serving) = unsafe { (c_name(name)?, serving(config)?) };
         let wait = if flags & ASAP_DONTWAIT != 0 { Wait::No } else { Wait::Default };
+        console::open()?;
         socket::serve(fd, &name, serving, wait)?;
         Ok(0)
     })

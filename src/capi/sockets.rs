@@ -3,7 +3,7 @@
 
 use super::address;
 use super::error::{guard, guard_or};
-use super::{error, parse_name};
+use super::{console, error, parse_name};
 use crate::name::Name;
 use crate::runtime::environment;
 use crate::socket::{self, Error, Result};
@@ -100,7 +100,11 @@ unsafe fn pool(host: *const c_char) -> Result<Option<Name>> {
     }
     // SAFETY: a C string, by the caller's promise.
     let host = unsafe { CStr::from_ptr(host) }.to_bytes();
-    if Name::is_one(host) { parse_name(host).map(Some) } else { Ok(None) }
+    if !Name::is_one(host) {
+        return Ok(None);
+    }
+    console::open()?;
+    logged("a pool's name", parse_name(host)).map(Some)
 }
 
 /// The address that stands for a pool, as text.
@@ -131,7 +135,8 @@ pub unsafe extern "C" fn asap_connect(fd: c_int, addr: *const libc::sockaddr, le
             // SAFETY: the caller's promise is the same.
             return system("connect", unsafe { libc::connect(fd, addr, len) });
         };
-        match socket::open_at(&name, fd) {
+        console::open()?;
+        match logged("connect", socket::open_at(&name, fd)) {
             Ok(true) => Ok(0),
             Ok(false) => error(libc::EINPROGRESS, "no element is reached yet; poll for writing"),
             Err(e) if e.errno == libc::ENOENT => error(libc::ECONNREFUSED, e.what),
@@ -178,16 +183,26 @@ pub extern "C" fn asap_listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: no pointers.
         system("listen", unsafe { libc::listen(fd, backlog) })?;
         if let Some(pool) = environment::variable("ASAP_POOL") {
-            let name = parse_name(pool.as_bytes())?;
-            let only = match environment::variable("ASAP_POOL_PORT").map(|port| port.parse()) {
-                None => None,
-                Some(Ok(port)) => Some(port),
-                Some(Err(_)) => return error(libc::EINVAL, "ASAP_POOL_PORT is no port"),
-            };
-            socket::serve_unasked(fd, &name, only)?;
+            console::open()?;
+            logged("listen", serve_unasked(fd, &pool))?;
         }
         Ok(0)
     })
+}
+
+fn serve_unasked(fd: c_int, pool: &str) -> Result<()> {
+    let name = parse_name(pool.as_bytes())?;
+    let only = match environment::variable("ASAP_POOL_PORT").map(|port| port.parse()) {
+        None => None,
+        Some(Ok(port)) => Some(port),
+        Some(Err(_)) => return error(libc::EINVAL, "ASAP_POOL_PORT is no port"),
+    };
+    socket::serve_unasked(fd, &name, only)
+}
+
+/// Logs why a call has failed: programs that know sockets only do not ask `asap_last_error`.
+fn logged<T>(call: &str, result: Result<T>) -> Result<T> {
+    result.inspect_err(|e| log::error!("{call}: {}", e.what))
 }
 
 /// As getpeername(2); for a descriptor of `asap_open`, or of `asap_connect` to a pool, the address of the element that it is at now.

@@ -187,8 +187,11 @@ def main() -> None:
     if sys.argv[1:] == ["--check"]:
         if TARGET.read_text() != text:
             sys.exit(f"{TARGET.name} is not what {HEADER.name} says; run declare.py")
-    else:
-        TARGET.write_text(text)
+    elif not TARGET.exists() or TARGET.read_text() != text:
+        # Whoever reads it meanwhile finds the old one or the new one, whole.
+        new = TARGET.with_suffix(".new")
+        new.write_text(text)
+        new.replace(TARGET)
 
 
 if __name__ == "__main__":

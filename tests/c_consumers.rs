@@ -336,7 +336,7 @@ fn programs_host_registrars_of_their_own() {
 
 #[test]
 fn examples_are_built_by_their_makefile() {
-    let library = library::build(&[]);
+    let library = library::build();
     let out = tempfile::tempdir().expect("a temporary directory");
     let make = Command::new("make")
         .arg("-C")

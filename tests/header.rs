@@ -67,11 +67,18 @@ fn polished(text: &str) -> String {
 fn header_is_what_the_sources_say() {
     let path = root().join("include/asap.h");
     let new = generated();
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
     if std::env::var_os("UPDATE_HEADER").is_some() {
-        std::fs::write(&path, &new).expect("include/asap.h is written");
+        // Whoever compiles something meanwhile finds the old one or the new one, whole.
+        if old != new {
+            let place = tempfile::NamedTempFile::new_in(root().join("include")).expect("a file beside it");
+            std::fs::write(&place, &new).expect("the header is written");
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            std::fs::set_permissions(&place, permissions).expect("permissions");
+            place.persist(&path).expect("include/asap.h is replaced");
+        }
         return;
     }
-    let old = std::fs::read_to_string(&path).unwrap_or_default();
     let line = old.lines().zip(new.lines()).position(|(a, b)| a != b).map_or(0, |line| line + 1);
     assert!(
         old == new,

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where librsplib.so.3 is.
 fn rsplib() -> PathBuf {
-    library::build(&["librsplib"]).join("rsplib")
+    library::build().join("rsplib")
 }
 
 /// Compilers, their packages, and what they are to take the sources for.
@@ -37,7 +37,7 @@ fn compile(compiler: &str, flags: &[&str], name: &str, linked: Option<(&Path, &s
     command.arg(root().join("tests/c").join(name).with_extension("c")).args(["-x", "none"]);
     match linked {
         Some((program, library)) => {
-            command.arg("-o").arg(program).arg("-L").arg(library::build(&[])).arg(library);
+            command.arg("-o").arg(program).arg("-L").arg(library::build()).arg(library);
         }
         None => {
             command.arg("-fsyntax-only");
@@ -50,7 +50,7 @@ fn compile(compiler: &str, flags: &[&str], name: &str, linked: Option<(&Path, &s
 
 /// Runs a program to its end, which is to be good; what it said.
 fn run(program: &Path, arguments: &[&str]) -> String {
-    let libraries = format!("{}:{}", library::build(&[]).display(), rsplib().display());
+    let libraries = format!("{}:{}", library::build().display(), rsplib().display());
     let output =
         Command::new(program).args(arguments).env("LD_LIBRARY_PATH", libraries).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -220,7 +220,7 @@ impl Drop for Program {
 
 /// A registrar of ours, and its address.
 fn registrar(at: &str) -> (Program, String) {
-    let path: PathBuf = library::build(&["asap-registrar"]).join("asap-registrar");
+    let path: PathBuf = library::build().join("asap-registrar");
     let mut command = Command::new(path);
     command.args(["--asap", at, "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"]);
     let mut registrar = Program::start(command);

@@ -101,9 +101,7 @@ fn run(program: &str, package: &str, arguments: &[&str]) -> String {
 
 #[test]
 fn shared_library_exports_the_functions_and_nothing_else() {
-    for so in
-        [library::build(&[]).join("libasap.so"), library::build(&["librsplib"]).join("rsplib/librsplib.so.3")]
-    {
+    for so in [library::build().join("libasap.so"), library::build().join("rsplib/librsplib.so.3")] {
         let listing = run("nm", "binutils", &["-D", "--defined-only", so.to_str().unwrap()]);
         let exported: BTreeSet<&str> =
             listing.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
@@ -156,8 +154,8 @@ fn header_declares_what_is_exported() {
 #[test]
 fn shared_libraries_have_their_sonames_and_call_their_own_functions() {
     let libraries = [
-        (library::build(&[]).join("libasap.so"), "libasap.so.0"),
-        (library::build(&["librsplib"]).join("rsplib/librsplib.so.3"), "librsplib.so.3"),
+        (library::build().join("libasap.so"), "libasap.so.0"),
+        (library::build().join("rsplib/librsplib.so.3"), "librsplib.so.3"),
     ];
     for (so, soname) in libraries {
         let dynamic = run("readelf", "binutils", &["-d", so.to_str().unwrap()]);
@@ -169,7 +167,7 @@ fn shared_libraries_have_their_sonames_and_call_their_own_functions() {
 
 #[test]
 fn static_library_links() {
-    let directory = library::build(&[]);
+    let directory = library::build();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (source, program) = (scratch.path().join("version.c"), scratch.path().join("version"));
     let text = "#include <asap.h>\n#include <stdio.h>\nint main(void) { puts(asap_version()); return rsp_close(-1) == -1 ? 0 : 1; }\n";

@@ -8,7 +8,6 @@ use crate::tools::{have, left_out};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -84,7 +83,7 @@ pub struct Programs {
 
 impl Programs {
     pub fn new(flavour: Flavour) -> Programs {
-        let library = library::build(&["asap-registrar"]);
+        let library = library::build();
         if let Some(kept) = std::env::var_os("ASAP_TEST_PROGRAMS") {
             let sanitized = if flavour.sanitized { "-sanitized" } else { "" };
             let directory = Path::new(&kept).join(format!("{}{sanitized}", flavour.compiler));
@@ -244,7 +243,7 @@ impl Drop for Program {
 
 /// A registrar of its own for each test, and its address.
 pub fn registrar() -> (Program, String) {
-    let path = library::build(&["asap-registrar"]).join("asap-registrar");
+    let path = library::build().join("asap-registrar");
     let arguments = ["--asap", "127.0.0.1:0", "--enrp", "127.0.0.1:0", "--announce", "off", "--admin", "off"];
     let mut registrar = Program::start(&path, &arguments, "");
     let transport = std::env::var("ASAP_TRANSPORT").unwrap_or("tcp".to_string());
@@ -266,12 +265,11 @@ pub fn server(path: &Path, arguments: &[&str], registrar: &str) -> (String, Prog
 
 /// Waits until asking the registrar finds so many elements.
 pub fn elements(pool: &str, registrar: &str, wanted: usize) {
-    static ASAPCTL: OnceLock<PathBuf> = OnceLock::new();
-    let asapctl = ASAPCTL.get_or_init(|| library::build(&["asapctl"]).join("asapctl"));
+    let asapctl = library::build().join("asapctl");
     let begun = Instant::now();
     loop {
         let asked =
-            Command::new(asapctl).args(["resolve", pool, "--json", "--registrar", registrar]).output();
+            Command::new(&asapctl).args(["resolve", pool, "--json", "--registrar", registrar]).output();
         let said = String::from_utf8_lossy(&asked.expect("asapctl runs").stdout).into_owned();
         let found = said.matches("\"policy\"").count();
         if found == wanted {

@@ -1130,7 +1130,7 @@ int main(int argc, char **argv) {
     own_address = argc > 4 ? argv[4] : NULL;
     for (i = 0; i < sizeof(sections) / sizeof(*sections); i++) {
         if (strcmp(sections[i].name, section) == 0) {
-            alarm(8 * HANG);
+            alarm(15 * HANG);
             sections[i].run();
             return 0;
         }

@@ -39,7 +39,7 @@ def seen(results, section):
     lists = []
     for library in LIBRARIES:
         lines = (results / f"{library}.{section}").read_text(errors="replace").splitlines()
-        lists.append([line.split(" | ", 2)[1:] for line in lines])
+        lists.append([([*line.split(" | ", 2)[1:], line, ""])[:2] for line in lines])
     longest = max(lists, key=len)
     ended = ["", "nothing said"]
     rows = []

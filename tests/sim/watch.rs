@@ -69,6 +69,8 @@ pub struct Watch {
     registrars: BTreeMap<usize, Seen>,
     /// When the first last heard something of the second.
     heard: BTreeMap<(usize, usize), Time>,
+    /// The same, by the identifier that the second had then.
+    heard_as: BTreeMap<(usize, u32), Time>,
     /// When the first lost a link to the second: the earliest since it last heard it.
     lost: BTreeMap<(usize, usize), Time>,
     /// Under which identifier each was last known.
@@ -299,8 +301,7 @@ impl Watch {
     /// Guarantee 6: two that have taken the same one over are such as took each other for dead, or were taken for dead, since
     /// it was last heard: each side of a cut may have its own winner.
     fn check_one_winner(&mut self, from: usize, other: usize, target: u32, nodes: &[Node]) {
-        let place = self.places.get(&target).copied();
-        let heard = [from, other].iter().filter_map(|node| self.heard.get(&(*node, place?))).max();
+        let heard = [from, other].iter().filter_map(|node| self.heard_as.get(&(*node, target))).max();
         let died = heard.copied().unwrap_or(Time::ZERO);
         let accused = [from, other].iter().any(|node| self.accused.get(node).is_some_and(|at| *at >= died));
         let id = self.registrars[&other].id;
@@ -340,7 +341,9 @@ impl Watch {
         let silence = |since: Time| now.since(since) + jumped(since) + Duration::from_millis(1);
         let silent = silence(heard);
         let lost = self.lost.get(&(from, accused)).map(|at| silence(*at));
-        let awake = now.since(accuser.resumed) + Duration::from_millis(1);
+        let jumped_awake: Duration =
+            accuser.jumps.iter().filter(|(at, _)| *at > accuser.resumed).map(|(_, by)| *by).sum();
+        let awake = now.since(accuser.resumed) + jumped_awake + Duration::from_millis(1);
         assert!(
             (silent >= max_time_last_heard + max_time_no_response
                 || lost.is_some_and(|lost| lost >= max_time_no_response))
@@ -355,6 +358,9 @@ impl Watch {
         let from = node_at(from);
         let (Some(&kind), Some(&flags)) = (bytes.first(), bytes.get(1)) else { return };
         self.heard.insert((at, from), now);
+        if let Some(id) = word(bytes, 4) {
+            self.heard_as.insert((at, id), now);
+        }
         self.lost.remove(&(at, from));
         // Heard again, it can be taken over again.
         self.taken.retain(|(target, _), _| Some(*target) != word(bytes, 4));

@@ -580,6 +580,13 @@ impl Endpoint {
             AsapMessage::DeregistrationResponse { handle, element, error } if is_home => {
                 self.registrations.on_deregistration_response(ctx, (handle, element), error);
             }
+            // Who has asked it whether it lives, and has had no answer, says so where it has asked. Anybody could: no more comes of it
+            // than a registration at home.
+            AsapMessage::DeregistrationResponse { handle, element, error: None } => {
+                if !self.registrations.renew(ctx, &(handle, element)) {
+                    ctx.counters.rejected_messages += 1;
+                }
+            }
             AsapMessage::HandleResolutionResponse { accept_updates, handle, policy, elements, error }
                 if is_home =>
             {

@@ -359,6 +359,17 @@ impl Registrations {
         }
     }
 
+    /// An element may have been taken for dead: registers it again, if it is registered as far as is known.
+    pub(super) fn renew(&mut self, ctx: &mut Context, name: &(PoolHandle, PeId)) -> bool {
+        let Some(id) = self.by_name.get(name).copied() else { return false };
+        let registered = self.elements.get(&id).is_some_and(|it| matches!(it.stage, Stage::Registered));
+        if registered {
+            ctx.timers.cancel(&Timer::T4Reregistration(id));
+            self.on_t4(ctx, id);
+        }
+        registered
+    }
+
     pub(super) fn on_deadline(&mut self, ctx: &mut Context, id: RegistrationId) {
         let Some(element) = self.elements.get(&id) else { return };
         match element.stage {

@@ -200,9 +200,9 @@ impl Registrar {
     fn ask(&mut self, now: Time, key: &ElementKey, patience: Duration) {
         self.liveness.due.cancel(key);
         self.liveness.deadlines.set(key.clone(), now + patience);
+        let link = self.link_to_element(key);
         let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
-        let registering = entry.registrant.as_ref().and_then(|registrant| registrant.link);
-        if let Some(link) = registering.or_else(|| self.liveness.probe_link(key)) {
+        if let Some(link) = link {
             self.send_keep_alive(link, key);
         } else if let Some((endpoint, to)) = entry.element.asap_transport.as_ref().and_then(destination) {
             // Asked when the link is up.
@@ -212,6 +212,12 @@ impl Registrar {
                 self.liveness.due.set(key.clone(), now + NO_ROOM_PAUSE);
             }
         }
+    }
+
+    /// The link on which an element registered, or is asked.
+    pub(super) fn link_to_element(&self, key: &ElementKey) -> Option<LinkId> {
+        let registrant = self.handlespace.entry(&key.0, key.1)?.registrant.as_ref();
+        registrant.and_then(|registrant| registrant.link).or_else(|| self.liveness.probe_link(key))
     }
 
     /// False if there is no room for another link.
@@ -250,10 +256,11 @@ impl Registrar {
     }
 
     pub(super) fn on_keep_alive_ack(&mut self, now: Time, link: LinkId, key: ElementKey) {
-        let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
-        let registering = entry.registrant.as_ref().and_then(|registrant| registrant.link);
+        if self.handlespace.entry(&key.0, key.1).is_none() {
+            return;
+        }
         // Anybody can say that somebody else is alive: only the link that was asked counts.
-        if registering.or_else(|| self.liveness.probe_link(&key)) != Some(link) {
+        if self.link_to_element(&key) != Some(link) {
             self.out.reject("a keep-alive acknowledged by another");
         } else if self.liveness.deadlines.cancel(&key).is_some() {
             self.out.counters.keep_alive_acks += 1;

@@ -630,24 +630,22 @@ impl Registrar {
     /// Takes an element out, and tells whom it concerns.
     fn remove(&mut self, now: Time, key: &ElementKey, why: Removal) {
         let (handle, element) = key;
-        let Some(entry) = self.take_out(now, key) else { return };
-        if let Some(link) = entry.registrant.and_then(|registrant| registrant.link) {
-            // RFC 5352 3.2 tells an element when its registration has run out. One of ours is also told that it was
-            // taken for dead, so that it need not wait for its next re-registration to be found again.
-            let told = match why {
-                Removal::Expired => true,
-                Removal::Unreachable | Removal::Reported => entry.element.capabilities.is_some(),
-                Removal::Deregistered => false,
-            };
-            if told {
-                let message = AsapMessage::DeregistrationResponse {
-                    handle: handle.clone(),
-                    element: *element,
-                    error: None,
-                };
-                self.send(link, &message);
-            }
+        // RFC 5352 3.2 tells an element when its registration has run out. One of ours is also told that it was
+        // taken for dead, so that it need not wait for its next re-registration to be found again.
+        let is_ours = self
+            .handlespace
+            .entry(handle, *element)
+            .is_some_and(|entry| entry.element.capabilities.is_some());
+        let told = match why {
+            Removal::Expired => true,
+            Removal::Unreachable | Removal::Reported => is_ours,
+            Removal::Deregistered => false,
+        };
+        if let Some(link) = self.link_to_element(key).filter(|_| told) {
+            let (handle, element) = (handle.clone(), *element);
+            self.send(link, &AsapMessage::DeregistrationResponse { handle, element, error: None });
         }
+        let Some(entry) = self.take_out(now, key) else { return };
         self.tell_removed(handle, entry.element);
         let counters = &mut self.out.counters;
         match why {

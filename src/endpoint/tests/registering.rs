@@ -503,6 +503,25 @@ fn an_expired_registration_is_told_and_renewed_at_once() {
 }
 
 #[test]
+fn an_element_told_at_its_listener_that_it_was_taken_for_dead_registers_at_home_and_no_more() {
+    let (mut rig, registration) = registered(&[1]);
+    let asked = rig.incoming(0);
+    rig.message(asked, &deregistered("pool", 6));
+    assert_eq!(registrations(&rig.sent()), []);
+    for _ in 0..3 {
+        // The first is under way.
+        rig.message(asked, &deregistered("pool", 5));
+    }
+    assert_eq!(registrations(&rig.sent()), [(link(0), 5)]);
+    rig.message(link(0), &granted("pool", 5));
+    assert_eq!(rig.events(), []);
+    // Not while it leaves.
+    rig.deregister(registration);
+    rig.message(asked, &deregistered("pool", 5));
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
 fn an_expiry_that_crosses_the_renewal_is_told_and_the_renewal_counts() {
     let (mut rig, registration) = registered(&[1]);
     rig.update(registration, offer("pool", 5));

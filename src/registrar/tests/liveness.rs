@@ -100,6 +100,25 @@ fn one_of_ours_is_told_that_it_was_taken_for_dead() {
 }
 
 #[test]
+fn one_that_is_asked_through_its_listener_is_told_there_that_it_was_taken_for_dead() {
+    let mut world = World::new();
+    let link = world.client("10.0.0.1");
+    let asap_transport = Some(tcp("10.0.0.1", 3_000));
+    let element = PoolElement { asap_transport, ..ours(element(1, "10.0.0.1")) };
+    assert_eq!(world.register(link, "pool", &element), Ok(()));
+    world.down(link);
+    let (probe, _) = world.connecting().expect("probed");
+    world.up(probe, LinkKind::Tcp, &["10.0.0.1"], None);
+    world.acknowledge(probe, "pool", 1);
+    world.done();
+    world.pass(Duration::from_secs(1));
+    let notice =
+        AsapMessage::DeregistrationResponse { handle: handle("pool"), element: PeId(1), error: None };
+    let done = world.done();
+    assert_eq!(done[done.len() - 2..], [Done::Asap(probe, notice), Done::Close(probe, false)]);
+}
+
+#[test]
 fn an_undelivered_keep_alive_ends_the_element_at_once() {
     let mut world = World::new();
     let link = world.sctp_client(&["10.0.0.1"]);

@@ -1,6 +1,7 @@
 //! What goes wrong in the world: processes that end, hang or come back, hosts that go dark, paths that are cut in one
 //! direction or both, slow or forgetful, clocks that jump.
 
+use crate::watch::PRESENCE;
 use crate::world::{End, Happening, Pipe, World};
 use asap::machine::{LinkFailure, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +48,13 @@ impl Faults {
         self.cuts.contains(&(pipe.ends[1 - end].node, pipe.ends[end].node))
     }
 
-    /// Whether this message is to be lost.
+    /// Whether this message is to be lost. Not the presence with which a registrar introduces itself, to whoever is at the other end of a link: what
+    /// comes before everything else arrives, or the link is dead.
     pub fn loses(&mut self, from: usize, to: usize, bytes: &[u8]) -> bool {
+        let introduces = bytes.first() == Some(&PRESENCE) && bytes.get(8..12) == Some(&[0; 4]);
+        if introduces {
+            return false;
+        }
         let lost = self.losses.iter_mut().find(|loss| {
             (loss.from, loss.to) == (from, to) && bytes.first() == Some(&loss.message_type) && loss.times > 0
         });

@@ -75,8 +75,8 @@ pub struct Watch {
     lost: BTreeMap<(usize, usize), Time>,
     /// Under which identifier each was last known.
     places: BTreeMap<u32, usize>,
-    /// When somebody last took this one for dead.
-    accused: BTreeMap<usize, Time>,
+    /// When the first last took the second for dead.
+    accused: BTreeMap<(usize, usize), Time>,
     /// Which registrar an element last told that it is alive, and when.
     answered: BTreeMap<(PoolHandle, PeId), (usize, Time)>,
     /// Who tries to take over whom, since when.
@@ -262,7 +262,7 @@ impl Watch {
 
     fn on_begun(&mut self, now: Time, from: usize, target: u32, nodes: &[Node]) {
         self.check_silence(now, from, target, nodes);
-        self.take_for_dead(now, target);
+        self.take_for_dead(now, from, target);
         let contenders = self.contests.entry(target).or_default();
         contenders.retain(|_, since| now.since(*since) < ARBITRATION);
         if contenders.insert(from, now).is_none() {
@@ -276,9 +276,9 @@ impl Watch {
         }
     }
 
-    fn take_for_dead(&mut self, now: Time, target: u32) {
+    fn take_for_dead(&mut self, now: Time, by: usize, target: u32) {
         if let Some(accused) = self.places.get(&target) {
-            self.accused.insert(*accused, now);
+            self.accused.insert((by, *accused), now);
         }
     }
 
@@ -298,12 +298,16 @@ impl Watch {
         }
     }
 
-    /// Guarantee 6: two that have taken the same one over are such as took each other for dead, or were taken for dead, since
-    /// it was last heard: each side of a cut may have its own winner.
+    /// Guarantee 6: of two that have taken the same one over one has been taken for dead since that was last heard, or has been by the other, who
+    /// has not heard it since: each side of a cut may have its own winner.
     fn check_one_winner(&mut self, from: usize, other: usize, target: u32, nodes: &[Node]) {
         let heard = [from, other].iter().filter_map(|node| self.heard_as.get(&(*node, target))).max();
         let died = heard.copied().unwrap_or(Time::ZERO);
-        let accused = [from, other].iter().any(|node| self.accused.get(node).is_some_and(|at| *at >= died));
+        let both = [from, other];
+        let accused = self.accused.iter().any(|((by, whom), at)| {
+            let unheard = || self.heard.get(&(*by, *whom)).is_none_or(|heard| heard < at);
+            both.contains(whom) && (*at >= died || both.contains(by) && unheard())
+        });
         let id = self.registrars[&other].id;
         let counts_on = nodes[from].registrar().is_some_and(|registrar| {
             registrar.peers().any(|peer| {
@@ -402,7 +406,7 @@ impl Watch {
             ),
             Event::TakeoverBegun { target } => self.on_begun(now, node, target.value(), nodes),
             // Who agrees takes the target for dead as well.
-            Event::TakeoverYielded { target, .. } => self.take_for_dead(now, target.value()),
+            Event::TakeoverYielded { target, .. } => self.take_for_dead(now, node, target.value()),
             Event::TakenOver { target, by, .. } if self.is(node, *by) && target != by => {
                 self.on_completed(now, node, target.value(), nodes);
             }

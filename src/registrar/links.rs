@@ -470,14 +470,15 @@ impl Registrar {
                 }
             }
         }
-        self.on_link_gone(now, link);
-        let server = met?;
         // Who is no peer any more, having been taken over, may have targets that were left alone for this link's sake.
-        let others = self.peers.find_mut(server).is_some_and(|known| {
-            known.links.remove(&link);
-            !known.links.is_empty()
+        let lost = met.filter(|server| {
+            self.peers.find_mut(*server).is_none_or(|known| {
+                known.links.remove(&link);
+                known.links.is_empty()
+            })
         });
-        (!others).then_some(server)
+        self.on_link_gone(now, link);
+        lost
     }
 
     /// The link messages to this registrar go on.

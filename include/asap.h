@@ -1180,7 +1180,7 @@ ptrdiff_t rsp_read(int fd, void *buffer, size_t bufferLength);
 
 /**
  * As poll(2), for descriptors of the library and ordinary ones alike. POLLIN: `rsp_recvmsg` or
- * `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` has room.
+ * `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` has room, all that was sent before is written, or sending fails at once.
  *
  * `fds`, `nfds`: as poll(2). `timeout`: milliseconds; 0: do not wait; negative: as long as it takes.
  *
@@ -1190,7 +1190,9 @@ ptrdiff_t rsp_read(int fd, void *buffer, size_t bufferLength);
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
-int rsp_poll(struct pollfd *fds, unsigned int nfds, int timeout);
+int rsp_poll(struct pollfd *fds,
+             unsigned int nfds,
+             int timeout);
 
 /**
  * As select(2), for descriptors of the library and ordinary ones alike, up to 1023; `rsp_poll` has no

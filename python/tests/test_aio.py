@@ -119,6 +119,26 @@ def test_senders_wait_for_room_while_nobody_receives(pool: str) -> None:
     run(work())
 
 
+def test_what_was_sent_is_written_though_nobody_calls_the_session_again(pool: str) -> None:
+    data = bytes(16 << 20)
+
+    async def work() -> None:
+        async with await aio.register(pool) as server, await aio.connect(pool) as session:
+            added = await server.receive(PATIENCE)
+            assert isinstance(added, asap.SessionAdded)
+            # What nobody receives keeps the descriptor readable.
+            await server.send(b"unread", added.session)
+            await session.send(data)
+            got = 0
+            while got < len(data):
+                message = await server.receive(PATIENCE)
+                assert isinstance(message, asap.Message)
+                got += len(message.data)
+            assert await session.recv(PATIENCE) == b"unread"
+
+    run(work())
+
+
 def test_time_outs_and_cancellation_take_nothing(start: Start, pool: str) -> None:
     start()
 

@@ -102,10 +102,15 @@ fn is_readable(socket: &Socket, inner: &Inner) -> bool {
     }
 }
 
+/// Whether sending would not wait: there is room, or it would fail at once.
 fn is_writable(inner: &Inner) -> bool {
     match &inner.role {
-        Role::User(user) => user.line.machine.state() == State::Connected && user.line.has_room(),
-        Role::Accepted(accepted) => accepted.line.machine.state() != State::Ended && accepted.line.has_room(),
+        Role::User(user) => match user.line.machine.state() {
+            State::Connected => user.line.has_room(),
+            State::Failed | State::Ended => true,
+            State::Connecting | State::FailingOver => false,
+        },
+        Role::Accepted(accepted) => accepted.line.machine.state() == State::Ended || accepted.line.has_room(),
         Role::Element(element) => element.busiest().is_none(),
         Role::Dispatch(line) => line.has_room(),
         Role::Fresh | Role::Watch(_) | Role::Closed => false,

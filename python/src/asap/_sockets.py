@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import socket
 import sys
 import threading
@@ -245,6 +246,12 @@ class Talker(Descriptor):
                 )
             )
         )
+
+    def written(self) -> bool:
+        """Whether all that was sent is written. What was sent with a time-out of 0 may not be: what is left is written within later
+        calls, and the descriptor is readable when one of them can go on. Also true of a session that has ended or failed."""
+        asked = c.pollfd(self._number, select.POLLOUT, 0)
+        return check(c_library.rsp_poll(ctypes.byref(asked), 1, 0)) > 0
 
     def _send_cookie(self, cookie: Data, session: int, timeout: Optional[float]) -> None:
         state = bytes(cookie)

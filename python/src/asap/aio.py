@@ -124,6 +124,32 @@ class _Descriptor(_Owner[D]):
 
 
 class _Talker(_Descriptor[D]):
+    def __init__(self, sync: D) -> None:
+        super().__init__(sync)
+        self._writing: Optional[asyncio.Task[None]] = None
+
+    async def _give(self, give: Callable[[], None], timeout: Optional[float]) -> None:
+        """Has the library take something. What of it is not written at once is written by the loop, whatever its giver does."""
+        talker: Any = self.sync
+        await self._until(give, timeout, _GLANCE)
+        if not self._writing and not self._closed and not talker.written():
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        talker: Any = self.sync
+
+        def write() -> None:
+            if not talker.written():
+                raise BlockingIOError(errno.EAGAIN, "not all is written")
+
+        try:
+            await self._until(write, None, _GLANCE)
+        except Error:
+            # It was closed.
+            pass
+        finally:
+            self._writing = None
+
     async def receive(self, timeout: Optional[float] = None) -> Event:
         """As :meth:`asap.Session.receive`."""
         talker: Any = self.sync
@@ -136,7 +162,7 @@ class Session(_Talker[_sockets.Session]):
 
     async def send(self, data: Data, timeout: Optional[float] = None, **how: Any) -> None:
         """As :meth:`asap.Session.send`, with the same keywords."""
-        await self._until(lambda: self.sync.send(data, 0, **how), timeout, _GLANCE)
+        await self._give(lambda: self.sync.send(data, 0, **how), timeout)
 
     async def recv(self, timeout: Optional[float] = None) -> bytes:
         """As :meth:`asap.Session.recv`."""
@@ -168,11 +194,11 @@ class Session(_Talker[_sockets.Session]):
 
     async def send_cookie(self, cookie: Data, timeout: Optional[float] = None) -> None:
         """As :meth:`asap.Session.send_cookie`."""
-        await self._until(lambda: self.sync.send_cookie(cookie, 0), timeout, _GLANCE)
+        await self._give(lambda: self.sync.send_cookie(cookie, 0), timeout)
 
     async def end(self, timeout: Optional[float] = None) -> None:
         """As :meth:`asap.Session.end`."""
-        await self._until(lambda: self.sync.end(0), timeout, _GLANCE)
+        await self._give(lambda: self.sync.end(0), timeout)
 
     async def failover(self, report: bool = False, timeout: Optional[float] = None) -> None:
         """As :meth:`asap.Session.failover`."""
@@ -216,15 +242,15 @@ class Server(_Element[_sockets.Server], _Talker[_sockets.Server]):
 
     async def send(self, data: Data, session: int, timeout: Optional[float] = None, **how: Any) -> None:
         """As :meth:`asap.Server.send`, with the same keywords."""
-        await self._until(lambda: self.sync.send(data, session, 0, **how), timeout, _GLANCE)
+        await self._give(lambda: self.sync.send(data, session, 0, **how), timeout)
 
     async def send_cookie(self, cookie: Data, session: int, timeout: Optional[float] = None) -> None:
         """As :meth:`asap.Server.send_cookie`."""
-        await self._until(lambda: self.sync.send_cookie(cookie, session, 0), timeout, _GLANCE)
+        await self._give(lambda: self.sync.send_cookie(cookie, session, 0), timeout)
 
     async def end(self, session: int, timeout: Optional[float] = None) -> None:
         """As :meth:`asap.Server.end`."""
-        await self._until(lambda: self.sync.end(session, 0), timeout, _GLANCE)
+        await self._give(lambda: self.sync.end(session, 0), timeout)
 
 
 class Listener(_Element[_sockets.Listener]):

@@ -1180,7 +1180,8 @@ ptrdiff_t rsp_read(int fd, void *buffer, size_t bufferLength);
 
 /**
  * As poll(2), for descriptors of the library and ordinary ones alike. POLLIN: `rsp_recvmsg` or
- * `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` has room, all that was sent before is written, or sending fails at once.
+ * `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` would not wait: all that was sent before is
+ * written, or sending fails at once.
  *
  * `fds`, `nfds`: as poll(2). `timeout`: milliseconds; 0: do not wait; negative: as long as it takes.
  *
@@ -1190,9 +1191,7 @@ ptrdiff_t rsp_read(int fd, void *buffer, size_t bufferLength);
  *
  * Threads: any. Fork: works in the child. Since 0.1.
  */
-int rsp_poll(struct pollfd *fds,
-             unsigned int nfds,
-             int timeout);
+int rsp_poll(struct pollfd *fds, unsigned int nfds, int timeout);
 
 /**
  * As select(2), for descriptors of the library and ordinary ones alike, up to 1023; `rsp_poll` has no
@@ -1630,7 +1629,7 @@ unsigned int rsp_pe_failure_tags(const unsigned char *poolHandle,
  * What was written before close(2) is sent, for up to 30 s, and for up to 2 s when the process ends by exit(3) or returns from main.
  *
  * Returns a descriptor, close-on-exec, or -1.
- * Errors: EFAULT, EINVAL (the name, the sentence says what; flags), ENAMETOOLONG, ENOENT (no such pool), EHOSTUNREACH
+ * Errors: EFAULT, EINVAL (the name, the sentence says what; flags; a value in an ASAP_ variable), ENAMETOOLONG, ENOENT (no such pool), EHOSTUNREACH
  * (no registrar; the sentence names those tried), ECONNREFUSED, ETIMEDOUT (no element answers), EMFILE, ENFILE,
  * ENOMEM, EAGAIN (no thread); as `rsp_initialize` if it starts the library. A stream takes up to five descriptors.
  *
@@ -1661,7 +1660,7 @@ int asap_open(const char *name,
  * sessions go on.
  *
  * Returns 0 or -1: not registered, or registered as before.
- * Errors: EFAULT, EINVAL (the name; the structure; flags; not bound, or not listening; served in another pool or with another
+ * Errors: EFAULT, EINVAL (the name; a value in an ASAP_ variable; the structure; flags; not bound, or not listening; served in another pool or with another
  * identifier), EBADF, ENOTSOCK, EPROTONOSUPPORT (another kind of socket), EISCONN, and as `rsp_register`; as `rsp_initialize`
  * if it starts the library.
  *
@@ -1743,7 +1742,7 @@ int asap_connect(int fd,
  *
  * `fd`, `backlog`: as listen(2).
  *
- * Returns 0 or -1. Errors: as listen(2); with ASAP_POOL, EINVAL (its name, or ASAP_POOL_PORT is no port), EMFILE, ENFILE, ENOMEM,
+ * Returns 0 or -1. Errors: as listen(2); with ASAP_POOL, EINVAL (its name, or a value in an ASAP_ variable), EMFILE, ENFILE, ENOMEM,
  * EAGAIN (no thread), and as `rsp_initialize`; the socket listens then all the same.
  *
  * Threads: any. Fork: as `asap_serve`: a program that forks after this call and goes on in the child is in no pool; have it run

@@ -583,6 +583,11 @@ fn poll_translates_both_directions_and_takes_ordinary_descriptors() {
     });
     assert_eq!(reply(user), "a:1");
     drop(server);
+    until("sending fails", || text(user, "2").is_err());
+    // At once, so it can be done.
+    fds[0].events = libc::POLLOUT;
+    socket::poll(&mut fds, PATIENCE).unwrap();
+    assert_eq!(fds[0].revents & libc::POLLOUT, libc::POLLOUT);
     context.close();
 }
 

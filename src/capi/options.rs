@@ -10,7 +10,8 @@ use std::ptr;
 use std::time::Duration;
 
 /// As poll(2), for descriptors of the library and ordinary ones alike. POLLIN: `rsp_recvmsg` or
-/// `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` has room, all that was sent before is written, or sending fails at once.
+/// `rsp_accept` has something to give. POLLOUT: `rsp_sendmsg` would not wait: all that was sent before is
+/// written, or sending fails at once.
 ///
 /// `fds`, `nfds`: as poll(2). `timeout`: milliseconds; 0: do not wait; negative: as long as it takes.
 ///

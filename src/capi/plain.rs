@@ -78,7 +78,7 @@ pub(super) unsafe fn c_name(name: *const c_char) -> Result<Name> {
 /// What was written before close(2) is sent, for up to 30 s, and for up to 2 s when the process ends by exit(3) or returns from main.
 ///
 /// Returns a descriptor, close-on-exec, or -1.
-/// Errors: EFAULT, EINVAL (the name, the sentence says what; flags), ENAMETOOLONG, ENOENT (no such pool), EHOSTUNREACH
+/// Errors: EFAULT, EINVAL (the name, the sentence says what; flags; a value in an ASAP_ variable), ENAMETOOLONG, ENOENT (no such pool), EHOSTUNREACH
 /// (no registrar; the sentence names those tried), ECONNREFUSED, ETIMEDOUT (no element answers), EMFILE, ENFILE,
 /// ENOMEM, EAGAIN (no thread); as `rsp_initialize` if it starts the library. A stream takes up to five descriptors.
 ///
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn asap_open(name: *const c_char, flags: c_int) -> c_int {
 /// sessions go on.
 ///
 /// Returns 0 or -1: not registered, or registered as before.
-/// Errors: EFAULT, EINVAL (the name; the structure; flags; not bound, or not listening; served in another pool or with another
+/// Errors: EFAULT, EINVAL (the name; a value in an ASAP_ variable; the structure; flags; not bound, or not listening; served in another pool or with another
 /// identifier), EBADF, ENOTSOCK, EPROTONOSUPPORT (another kind of socket), EISCONN, and as `rsp_register`; as `rsp_initialize`
 /// if it starts the library.
 ///

@@ -172,7 +172,7 @@ unsafe fn ip_address(addr: *const libc::sockaddr, len: libc::socklen_t) -> Optio
 ///
 /// `fd`, `backlog`: as listen(2).
 ///
-/// Returns 0 or -1. Errors: as listen(2); with ASAP_POOL, EINVAL (its name, or ASAP_POOL_PORT is no port), EMFILE, ENFILE, ENOMEM,
+/// Returns 0 or -1. Errors: as listen(2); with ASAP_POOL, EINVAL (its name, or a value in an ASAP_ variable), EMFILE, ENFILE, ENOMEM,
 /// EAGAIN (no thread), and as `rsp_initialize`; the socket listens then all the same.
 ///
 /// Threads: any. Fork: as `asap_serve`: a program that forks after this call and goes on in the child is in no pool; have it run

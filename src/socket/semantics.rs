@@ -50,7 +50,8 @@ pub struct Semantics {
     /// Words of the command line that set a time or a number of trials are taken for the library's. Otherwise they have their effect, and are
     /// not.
     pub tuning_words_are_taken: bool,
-    /// The library prints nothing that nobody has asked for (ASAP_LOG). Otherwise it prints its log as `-loglevel=` and its like say, and without them its errors.
+    /// The library prints nothing that nobody has asked for (ASAP_LOG). Otherwise it prints its log as `-loglevel=` and its like say, and
+    /// without them its errors.
     pub prints_nothing: bool,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::world::{Boot, Node};
 use asap::config::RegistrarConfig;
-use asap::machine::LinkKind;
+use asap::machine::{Channel, LinkKind};
 use asap::registrar::{Event, PeerState, Removal, Standing};
 use asap::types::{PeId, PoolHandle, ServerId, Time};
 use asap::wire::{AsapMessage, Dialect, EnrpMessage};
@@ -90,17 +90,24 @@ pub struct Watch {
     pub reached: BTreeMap<&'static str, u64>,
 }
 
-/// An ENRP message in a line.
-pub fn describe(bytes: &[u8]) -> String {
-    match EnrpMessage::decode(bytes, Dialect::Unknown) {
-        Ok(decoded) => match decoded.message {
-            EnrpMessage::HandleTableResponse { more, reject, pools, .. } => {
-                let elements: usize = pools.iter().map(|(_, elements)| elements.len()).sum();
-                format!("HandleTableResponse more {more} reject {reject} elements {elements}")
-            }
-            message => format!("{message:?}"),
+/// A message in a line.
+pub fn describe(channel: Channel, bytes: &[u8]) -> String {
+    match channel {
+        Channel::Enrp => match EnrpMessage::decode(bytes, Dialect::Unknown) {
+            Ok(decoded) => match decoded.message {
+                EnrpMessage::HandleTableResponse { more, reject, pools, .. } => {
+                    let elements: usize = pools.iter().map(|(_, elements)| elements.len()).sum();
+                    format!("HandleTableResponse more {more} reject {reject} elements {elements}")
+                }
+                message => format!("{message:?}"),
+            },
+            Err(why) => format!("{why:?}"),
         },
-        Err(why) => format!("{why:?}"),
+        Channel::Asap => match AsapMessage::decode(bytes, Dialect::Unknown) {
+            Ok(decoded) => format!("{:?}", decoded.message),
+            Err(why) => format!("{why:?}"),
+        },
+        Channel::User(_) => format!("{} bytes", bytes.len()),
     }
 }
 

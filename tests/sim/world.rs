@@ -519,11 +519,11 @@ impl World {
         let backlog = &mut self.pipes[pipe].backlog[end];
         *backlog = backlog.saturating_sub(bytes.len());
         self.note("deliver", &bytes);
+        let from = self.pipes[pipe].ends[1 - end].node;
+        if self.log && [from, here.node].iter().any(|node| self.nodes[*node].registrar().is_some()) {
+            eprintln!("{:?} {from} -> {}: {}", self.now, here.node, crate::watch::describe(channel, &bytes));
+        }
         if channel == Channel::Enrp {
-            if self.log {
-                let from = self.pipes[pipe].ends[1 - end].node;
-                eprintln!("{:?} {from} -> {}: {}", self.now, here.node, crate::watch::describe(&bytes));
-            }
             let from = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
             self.watch.on_delivered(self.now, here.node, from, &bytes);
         }

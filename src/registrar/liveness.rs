@@ -247,8 +247,12 @@ impl Registrar {
         // H is set while the element may not know that this is its home (RFC 5353 3.5.2). The RFC's message does not name the element; ours do to
         // ours, where one endpoint may have several in a pool, and to what may be RSPLIB's, which without acknowledges for every element of its
         // process, and with some dozens does nothing else any more (DEPARTS RFC 5352 2.2.7).
-        let named = entry.element.capabilities.is_some()
-            || self.clients.find(link).is_some_and(|client| client.dialect != Dialect::Rfc);
+        let ours = entry.element.capabilities.is_some();
+        let client = self.clients.find_mut(link);
+        let named = ours || client.as_ref().is_some_and(|client| client.dialect != Dialect::Rfc);
+        if let Some(client) = client {
+            client.ours |= ours;
+        }
         let element = named.then_some(key.1);
         let (server, home) = (Some(self.id), self.liveness.adopted.contains_key(key));
         self.send(link, &AsapMessage::KeepAlive(KeepAlive { home, server, handle: key.0.clone(), element }));
@@ -256,11 +260,12 @@ impl Registrar {
     }
 
     pub(super) fn on_keep_alive_ack(&mut self, now: Time, link: LinkId, key: ElementKey) {
-        if self.handlespace.entry(&key.0, key.1).is_none() {
-            return;
-        }
-        // Anybody can say that somebody else is alive: only the link that was asked counts.
-        if self.link_to_element(&key) != Some(link) {
+        let entry = self.handlespace.entry(&key.0, key.1);
+        if entry.is_none_or(|entry| entry.element.home != Some(self.id)) {
+            // Asked before it was another's, or nobody's, it may take this registrar for its home: it registers there again.
+            self.tell_not_registered(link, key);
+        } else if self.link_to_element(&key) != Some(link) {
+            // Anybody can say that somebody else is alive: only the link that was asked counts.
             self.out.reject("a keep-alive acknowledged by another");
         } else if self.liveness.deadlines.cancel(&key).is_some() {
             self.out.counters.keep_alive_acks += 1;
@@ -271,6 +276,14 @@ impl Registrar {
             } else {
                 self.schedule_keep_alive(now, key);
             }
+        }
+    }
+
+    /// Only ours: others would take it for an answer to what they have not asked.
+    fn tell_not_registered(&mut self, link: LinkId, key: ElementKey) {
+        if self.clients.find(link).is_some_and(|client| client.ours) {
+            let (handle, element) = key;
+            self.send(link, &AsapMessage::DeregistrationResponse { handle, element, error: None });
         }
     }
 

@@ -511,7 +511,8 @@ impl Registrar {
             self.on_namesake(now, link, &message);
             return;
         }
-        if self.is_impostor(now, link, from, &message) || !self.on_heard(now, link, from) {
+        let introduced = matches!(message, EnrpMessage::Presence { introduction: Some(_), .. });
+        if self.is_impostor(now, link, from, &message) || !self.on_heard(now, link, from, introduced) {
             return;
         }
         // RSPLIB does not look at the receiver, nor always say the right one.
@@ -573,8 +574,9 @@ impl Registrar {
         }
     }
 
-    /// Every message of a peer is a sign of its life. False if there are too many peers.
-    fn on_heard(&mut self, now: Time, link: LinkId, from: ServerId) -> bool {
+    /// Every message of a peer is a sign of its life, and this one may show that it is one of ours: before anything is decided
+    /// about takeovers, in which others need not be waited for. False if there are too many peers.
+    fn on_heard(&mut self, now: Time, link: LinkId, from: ServerId, introduced: bool) -> bool {
         let Some((before, incarnation)) = self.links.up(link).map(|up| (up.peer, up.incarnation)) else {
             return false;
         };
@@ -592,6 +594,7 @@ impl Registrar {
         self.end_doubt();
         let Some(known) = self.peers.find_mut(from) else { return false };
         known.peer.last_heard = now;
+        known.peer.ours |= introduced;
         let state = std::mem::replace(&mut known.peer.state, PeerState::Alive);
         if let Some(up) = self.links.up(link) {
             known.peer.dialect = up.dialect;

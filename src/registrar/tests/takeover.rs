@@ -132,6 +132,30 @@ fn elements_of_a_dead_registrar_are_adopted_in_time_and_asked_with_the_h_bit() {
 }
 
 #[test]
+fn an_adopted_element_that_acknowledges_when_it_is_anothers_already_is_told_that_it_is_not_registered() {
+    let (mut world, _) = bereaved(2);
+    pass_until_taken_over(&mut world);
+    let (probe, _) = world.connecting().expect("they are asked");
+    world.up(probe, LinkKind::Tcp, &["10.0.0.1"], None);
+    world.pass(ms(100));
+    let asked = world.keep_alives();
+    assert!(asked.len() == 2 && asked.iter().all(|(link, it)| *link == probe && it.home), "{asked:?}");
+    // Whom it was taken from was not dead, and tells so while the element takes this registrar for its home.
+    let back = peer_of_ours(&mut world);
+    send(&mut world, back, &update(UpdateAction::AddPe, 1, 100));
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    world.done();
+    world.acknowledge(probe, "pool", 1);
+    let notice =
+        AsapMessage::DeregistrationResponse { handle: handle("pool"), element: PeId(1), error: None };
+    assert_eq!(world.done(), [Done::Asap(probe, notice)]);
+    // So it registers here.
+    assert_eq!(world.register(probe, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
+    assert_eq!(world.element("pool", 1).home, Some(me()));
+    assert!(world.registrar.handlespace().entry(&handle("pool"), PeId(1)).unwrap().version > 100);
+}
+
+#[test]
 fn an_adopted_element_that_does_not_answer_is_removed_and_not_before_it_was_asked() {
     let config = RegistrarConfig { keep_alives_per_second: 10, ..config() };
     let mut world = World::with(config, Limits::default());
@@ -331,6 +355,33 @@ fn asks_every_peer_waits_for_its_acknowledgement_and_tells_it_who_was_taken_over
     assert_eq!(world.registrar.counters().takeovers_completed, 1);
     assert_eq!(world.element("pool", 1).home, Some(me()));
     assert!(world.registrar.peers().all(|known| known.server != peer()));
+}
+
+#[test]
+fn who_shows_only_late_that_it_is_one_of_ours_is_asked_before_a_takeover_is_completed() {
+    let (third, fourth) = (server_id(0xcccc), server_id(0x1111));
+    let (mut world, link, _) = contest(third);
+    // Has not said yet what it is, and is lost again.
+    let short = world.incoming(Protocol::Enrp);
+    world.up(short, LinkKind::Tcp, &["10.0.0.202"], None);
+    let theirs = EnrpHeader { sender: Some(fourth), receiver: Some(me()) };
+    send(&mut world, short, &EnrpMessage::ListRequest { header: theirs });
+    world.down(short);
+    let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::InitTakeoverAck { header, target: Some(peer()) });
+    // For longer than one that is not of ours is asked.
+    for _ in 0..90 {
+        show_life(&mut world, link, third);
+        world.pass(ms(50));
+    }
+    assert_eq!(world.registrar.counters().takeovers_completed, 0, "it may live");
+    let back = acquainted(&mut world, fourth, "10.0.0.202");
+    let asked =
+        |it: &EnrpMessage| matches!(it, EnrpMessage::InitTakeover { target, .. } if *target == Some(peer()));
+    assert!(said_to(&mut world, back).iter().any(asked));
+    assert_eq!(world.registrar.counters().takeovers_completed, 0, "it has not agreed");
+    send(&mut world, back, &EnrpMessage::InitTakeoverAck { header: theirs, target: Some(peer()) });
+    assert_eq!(world.registrar.counters().takeovers_completed, 1);
 }
 
 #[test]

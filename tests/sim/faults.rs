@@ -183,8 +183,13 @@ impl World {
             }
             for end in 0..2 {
                 let held = std::mem::take(&mut self.pipes[pipe].held[end]);
+                if held.is_empty() {
+                    continue;
+                }
                 self.count("bytes held by a cut arrive after it healed", held.len() as u64);
-                for happening in held {
+                // What is under way was sent later.
+                let under_way = self.take_under_way(pipe, end);
+                for happening in held.into_iter().chain(under_way) {
                     let at = self.order(pipe, end);
                     self.schedule(at, happening);
                 }

@@ -154,14 +154,49 @@ impl Pipe {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    Arrive { pipe: usize, to: Destination },
-    Up { pipe: usize },
-    Fail { pipe: usize, why: LinkFailure },
-    Deliver { pipe: usize, end: usize, channel: Channel, bytes: Vec<u8> },
-    Down { pipe: usize, end: usize, why: LinkFailure },
-    Patience { pipe: usize },
-    Announce { node: usize, protocol: Protocol, audience: Audience, from: SocketAddr, bytes: Vec<u8> },
-    Wake { node: usize, life: u32, slot: Slot },
+    Arrive {
+        pipe: usize,
+        to: Destination,
+    },
+    Up {
+        pipe: usize,
+    },
+    Fail {
+        pipe: usize,
+        why: LinkFailure,
+    },
+    Deliver {
+        pipe: usize,
+        end: usize,
+        channel: Channel,
+        bytes: Vec<u8>,
+    },
+    Down {
+        pipe: usize,
+        end: usize,
+        why: LinkFailure,
+    },
+    /// The kernel of a stopped process knows that a link is down: no cut holds that back when it goes on.
+    Known {
+        pipe: usize,
+        end: usize,
+        why: LinkFailure,
+    },
+    Patience {
+        pipe: usize,
+    },
+    Announce {
+        node: usize,
+        protocol: Protocol,
+        audience: Audience,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Wake {
+        node: usize,
+        life: u32,
+        slot: Slot,
+    },
 }
 
 /// How a registrar is started.
@@ -381,6 +416,18 @@ impl World {
         at
     }
 
+    /// Takes back what is under way to one end of a pipe, in its order.
+    pub(crate) fn take_under_way(&mut self, pipe: usize, end: usize) -> Vec<Happening> {
+        let goes_there = |happening: &Happening| match happening {
+            Happening::Deliver { pipe: on, end: to, .. } | Happening::Down { pipe: on, end: to, .. } => {
+                (*on, *to) == (pipe, end)
+            }
+            Happening::Up { pipe: on } => (*on, 0) == (pipe, end),
+            _ => false,
+        };
+        self.queue.extract_if(.., |_, happening| goes_there(happening)).map(|(_, it)| it).collect()
+    }
+
     pub(crate) fn send(
         &mut self,
         pipe: usize,
@@ -481,6 +528,7 @@ impl World {
                 }
                 self.down(pipe, end, why);
             }
+            Happening::Known { pipe, end, why } => self.down(pipe, end, why),
             Happening::Patience { pipe } => {
                 if self.pipes[pipe].dying.is_some_and(|at| at <= self.now) {
                     self.pipes[pipe].dying = None;
@@ -616,7 +664,7 @@ impl World {
             return;
         }
         if let Some(waiting) = &mut self.nodes[here.node].paused {
-            return waiting.push(Happening::Down { pipe, end, why });
+            return waiting.push(Happening::Known { pipe, end, why });
         }
         self.pipes[pipe].ends[end].open = false;
         self.by_link.remove(&(here.node, here.life, here.slot, here.link));
@@ -787,7 +835,7 @@ impl World {
             // The runtime gives such a link up.
             self.count("a link was given up as congested", 1);
             self.send(pipe, 1 - end, |pipe, end| Happening::Down { pipe, end, why: LinkFailure::Reset });
-            self.schedule(self.now, Happening::Down { pipe, end, why: LinkFailure::Congested });
+            self.schedule(self.now, Happening::Known { pipe, end, why: LinkFailure::Congested });
             return;
         }
         self.send(pipe, 1 - end, |pipe, end| Happening::Deliver { pipe, end, channel, bytes });

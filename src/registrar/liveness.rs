@@ -279,6 +279,16 @@ impl Registrar {
         }
     }
 
+    /// One of this registrar's elements is another's now. Where it can be reached from here it may not know: it registers
+    /// at its home, wherever that is.
+    pub(super) fn let_go(&mut self, key: &ElementKey) {
+        if let Some(link) = self.link_to_element(key) {
+            self.tell_not_registered(link, key.clone());
+        }
+        self.forget_liveness(key);
+        self.out.counters.elements_lost += 1;
+    }
+
     /// Only ours: others would take it for an answer to what they have not asked.
     fn tell_not_registered(&mut self, link: LinkId, key: ElementKey) {
         if self.clients.find(link).is_some_and(|client| client.ours) {

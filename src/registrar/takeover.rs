@@ -158,9 +158,8 @@ impl Registrar {
             Output::Follow { target, home } => self.follow(now, target, home),
             Output::Concede { target, home } => {
                 for key in self.liveness.adopted_from(target) {
-                    self.forget_liveness(&key);
+                    self.let_go(&key);
                     self.handlespace.rehome(&key.0, key.1, home);
-                    self.out.counters.elements_lost += 1;
                 }
             }
         }
@@ -302,11 +301,10 @@ impl Registrar {
                 self.tell_changed(&key);
                 continue;
             }
-            self.forget_liveness(&key);
+            self.let_go(&key);
             self.handlespace.rehome(&key.0, key.1, by);
             elements += 1;
         }
-        self.out.counters.elements_lost += u64::try_from(elements).unwrap_or(u64::MAX);
         self.out.events.push_back(Event::TakenOver { target: self.id, by, elements });
         self.tell_presence(false);
     }

@@ -163,8 +163,7 @@ impl Registrar {
             Ok(Inserted::NewPool | Inserted::NewElement) => self.on_pool_changed(now, handle),
             Ok(Inserted::Replaced { previous_home, changed }) => {
                 if previous_home == Some(self.id) && home != self.id {
-                    self.forget_liveness(&key);
-                    self.out.counters.elements_lost += 1;
+                    self.let_go(&key);
                 }
                 if changed {
                     self.on_pool_changed(now, handle);

@@ -241,6 +241,31 @@ fn who_is_taken_over_but_lives_keeps_what_has_a_link_here_and_gives_up_the_rest(
 }
 
 #[test]
+fn an_element_that_can_be_reached_is_told_when_it_is_another_registrars() {
+    let notice =
+        |id| AsapMessage::DeregistrationResponse { handle: handle("pool"), element: PeId(id), error: None };
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    let (claimed, listens) = (world.client("10.0.0.1"), world.client("10.0.0.2"));
+    assert_eq!(world.register(claimed, "pool", &ours(element(1, "10.0.0.1"))), Ok(()));
+    assert_eq!(world.register(listens, "pool", &ours(element(2, "10.0.0.2"))), Ok(()));
+    // It is claimed by another.
+    send(&mut world, link, &update(UpdateAction::AddPe, 1, 100));
+    assert_eq!(world.element("pool", 1).home, Some(peer()));
+    assert!(world.done().contains(&Done::Asap(claimed, notice(1))));
+    // It is asked through its listener, and this registrar is taken over.
+    world.down(listens);
+    let (probe, _) = world.connecting().expect("probed");
+    world.up(probe, LinkKind::Tcp, &["10.0.0.2"], None);
+    world.acknowledge(probe, "pool", 2);
+    world.done();
+    send(&mut world, link, &EnrpMessage::TakeoverServer { header: header(), target: Some(me()) });
+    assert_eq!(world.element("pool", 2).home, Some(peer()));
+    let said: Vec<Done> = world.done().into_iter().filter(|done| !matches!(done, Done::Enrp(..))).collect();
+    assert_eq!(said, [Done::Asap(probe, notice(2)), Done::Close(probe, false)]);
+}
+
+#[test]
 fn a_takeover_told_late_leaves_its_elements_to_who_is_back() {
     let mut world = World::new();
     let link = peer_of_ours(&mut world);

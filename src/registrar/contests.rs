@@ -259,16 +259,20 @@ impl Contests {
         }
     }
 
-    /// This registrar was asleep: what it has asked or acknowledged says nothing of the present. Gives up what is under way,
-    /// and says about whom.
+    /// This registrar was asleep: what it has asked or acknowledged, or not heard, says nothing of the present. Gives up what is under way,
+    /// and says whom it has given up.
     pub fn abandon(&mut self, out: &mut Vec<Output>) -> Vec<ServerId> {
         let targets = self.by_target.keys().copied();
         let begun: Vec<ServerId> =
             targets.filter(|target| self.is_initiating(*target) || self.has_yielded(*target)).collect();
-        for target in &begun {
-            self.by_target.remove(target);
-            out.push(Output::NoWake(*target));
-        }
+        // Who has asked about one that is heard here asks again.
+        self.by_target.retain(|target, contest| {
+            let open = begun.contains(target) || matches!(contest, Contest::Probing { .. });
+            if open {
+                out.push(Output::NoWake(*target));
+            }
+            !open
+        });
         begun
     }
 

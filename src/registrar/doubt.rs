@@ -53,14 +53,34 @@ impl Registrar {
             return;
         }
         self.doubt.woken = Some(now);
-        if self.startup.is_over() && wanted != std::mem::replace(&mut self.doubt.missed, wanted) {
+        if wanted == std::mem::replace(&mut self.doubt.missed, wanted) {
+            return;
+        }
+        if self.startup.is_over() {
             let a_while = self.config.max_time_last_heard + self.config.max_time_no_response;
             self.doubt(now, now + a_while);
+        } else {
+            // It accuses nobody before it serves, which may be now.
+            self.give_peers_time(now);
         }
     }
 
     fn doubt(&mut self, now: Time, until: Time) {
         self.abandon_takeovers(now);
+        if !self.give_peers_time(now) {
+            return;
+        }
+        if self.doubt.until.is_none() {
+            self.out.counters.doubts += 1;
+            self.out.events.push_back(Event::Doubting);
+        }
+        self.doubt.until = Some(until);
+        self.timers.set(Wake::Doubt, until);
+        self.tell_presence(true);
+    }
+
+    /// What peers sent meanwhile may lie unread: they get the time an answer takes, those suspected, too. Says whether there are any.
+    pub(super) fn give_peers_time(&mut self, now: Time) -> bool {
         let watched: Vec<_> = self
             .peers
             .list()
@@ -70,20 +90,10 @@ impl Registrar {
             })
             .map(|peer| peer.server)
             .collect();
-        if watched.is_empty() {
-            return;
+        for server in &watched {
+            self.timers.set(Wake::Peer(*server), now + self.config.max_time_no_response);
         }
-        if self.doubt.until.is_none() {
-            self.out.counters.doubts += 1;
-            self.out.events.push_back(Event::Doubting);
-        }
-        self.doubt.until = Some(until);
-        self.timers.set(Wake::Doubt, until);
-        // What they sent meanwhile may lie unread: they get the time an answer takes.
-        for server in watched {
-            self.timers.set(Wake::Peer(server), now + self.config.max_time_no_response);
-        }
-        self.tell_presence(true);
+        !watched.is_empty()
     }
 
     /// A peer is heard, or the time is over.

@@ -125,6 +125,8 @@ pub(super) struct Known {
     pub(super) peer: Peer,
     /// Links that are up with it at the other end.
     pub(super) links: BTreeSet<LinkId>,
+    /// It has ended the last of them, or its host has, and it has not been heard since.
+    lost: bool,
     incarnation: u64,
     /// It takes a registrar of RSPLIB for alive, by its own hearing.
     hears_rsplib: bool,
@@ -165,6 +167,7 @@ impl Known {
                 digest_agrees: None,
             },
             links: BTreeSet::new(),
+            lost: false,
             incarnation: 0,
             hears_rsplib: false,
             audit: Audit::default(),
@@ -594,6 +597,7 @@ impl Registrar {
         self.end_doubt();
         let Some(known) = self.peers.find_mut(from) else { return false };
         known.peer.last_heard = now;
+        known.lost = false;
         known.peer.ours |= introduced;
         let state = std::mem::replace(&mut known.peer.state, PeerState::Alive);
         if let Some(up) = self.links.up(link) {
@@ -743,6 +747,8 @@ impl Registrar {
         let is_free = |id: &ServerId| *id != from && self.peers.find(*id).is_none();
         let mut drawn = std::iter::repeat_with(|| ServerId::new(self.rng.next_u64() as u32)).flatten();
         let Some(to) = drawn.find(is_free) else { return };
+        self.abandon_takeovers(now);
+        self.give_peers_time(now);
         self.id = to;
         self.contests.rename(to);
         self.out.counters.collisions += 1;
@@ -752,8 +758,11 @@ impl Registrar {
         let owned: Vec<ElementKey> =
             owned.into_iter().map(|(handle, entry)| (handle.clone(), entry.element.id)).collect();
         for key in owned {
+            let registered =
+                self.handlespace.entry(&key.0, key.1).is_some_and(|entry| entry.registrant.is_some());
+            let taken_over = self.liveness.adopted_of(&key).is_some_and(|owner| owner != from);
             // The rest is the namesake's.
-            if self.handlespace.entry(&key.0, key.1).is_some_and(|entry| entry.registrant.is_some()) {
+            if registered || taken_over {
                 self.handlespace.rehome(&key.0, key.1, to);
                 self.tell_changed(&key);
             } else {
@@ -846,7 +855,7 @@ impl Registrar {
             // Where it is not a lost link that says so, its own silence counts from when it was heard, whoever else suspects it.
             PeerState::Suspected => {
                 let silent = known.peer.last_heard + self.patience(known);
-                let from = if known.links.is_empty() { now } else { now.max(silent) };
+                let from = if known.lost { now } else { now.max(silent) };
                 from + self.response_time(known)
             }
             PeerState::TakenOver => return,
@@ -874,6 +883,9 @@ impl Registrar {
 
     /// Its last link is lost: whether it is there shows now.
     pub(super) fn on_links_lost(&mut self, now: Time, server: ServerId) {
+        if let Some(known) = self.peers.find_mut(server) {
+            known.lost = true;
+        }
         match self.peers.state(server) {
             Some(PeerState::Alive) => self.suspect(now, server),
             // It did not answer on a link that was dead: it may on another.

@@ -204,7 +204,7 @@ impl Registrar {
         }
         let element = PoolElement { home: Some(home), ..told.element };
         self.out.counters.table_entries += 1;
-        match self.take_in(now, handle, Versioned { element, ..told }) {
+        match self.take_in(now, handle, Versioned { element, ..told }, purpose == Purpose::Audit) {
             Claim::Held | Claim::Stale | Claim::Refused => {}
         }
     }

@@ -102,7 +102,7 @@ impl Registrar {
         }
         let element = PoolElement { home: Some(from), ..told.element };
         self.out.counters.updates_heard += 1;
-        self.take_in(now, handle, Versioned { element, ..told });
+        self.take_in(now, handle, Versioned { element, ..told }, false);
     }
 
     pub(super) fn on_del(&mut self, now: Time, from: ServerId, handle: &PoolHandle, told: Versioned) {
@@ -130,15 +130,26 @@ impl Registrar {
     }
 
     /// A claim about an element, from its home's update or a table: keeps it if it holds. The element names its home.
-    pub(super) fn take_in(&mut self, now: Time, handle: &PoolHandle, told: Versioned) -> Claim {
+    ///
+    /// The table of what a registrar owns is `current`, and holds against whatever else is said to be its home's: a
+    /// registrar that has started again, or has taken over what it had missed changes of, gives lower versions.
+    pub(super) fn take_in(
+        &mut self,
+        now: Time,
+        handle: &PoolHandle,
+        told: Versioned,
+        current: bool,
+    ) -> Claim {
         let Versioned { element, version } = told;
         let Some(home) = element.home else { return Claim::Refused };
         self.see_version(version);
         let key: ElementKey = (handle.clone(), element.id);
         let held = self.handlespace.entry(handle, element.id);
         if let Some(held) = held {
-            if version.is_some_and(|version| (version, Some(home)) < (held.version, held.element.home)) {
-                let known_as_its = held.element.home == Some(home);
+            let known_as_its = held.element.home == Some(home);
+            let late =
+                version.is_some_and(|version| (version, Some(home)) < (held.version, held.element.home));
+            if late && !(current && known_as_its) {
                 if known_as_its {
                     self.handlespace.unmark(handle, key.1);
                 }

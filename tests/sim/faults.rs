@@ -103,6 +103,9 @@ impl World {
                 self.schedule(self.now, Happening::Arrive { pipe, to });
             }
         }
+        if let Some(registrar) = self.nodes[node].rsplib_registrar() {
+            self.watch.taken_by_the_dead.extend(&registrar.taken);
+        }
         let place = &mut self.nodes[node];
         place.process = None;
         place.ahead = Duration::ZERO;

@@ -83,6 +83,8 @@ pub struct Watch {
     contests: BTreeMap<u32, BTreeMap<usize, Time>>,
     /// Who, in which of its lives, has taken over which life of whom.
     taken: BTreeMap<(u32, u32), (usize, u32)>,
+    /// Whom registrars of RSPLIB had taken over that are dead themselves.
+    pub taken_by_the_dead: BTreeSet<ServerId>,
     /// Elements that are alive and within reach of everybody all the time: nobody may ever take one out.
     pub stable: BTreeSet<(PoolHandle, PeId)>,
     /// The most bytes that ever waited on one link.

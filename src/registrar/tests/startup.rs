@@ -2,7 +2,7 @@
 
 use super::cluster::*;
 use super::*;
-use crate::wire::EnrpHeader;
+use crate::wire::{EnrpHeader, Introduction};
 
 #[test]
 fn a_lone_registrar_serves_at_once() {
@@ -99,6 +99,41 @@ fn a_slow_registrar_starts_among_fast_ones_that_are_heard_all_the_time() {
     cluster.settle();
     cluster.pass(ms(3_000));
     cluster.expect_serving();
+}
+
+#[test]
+fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
+    let mut world =
+        World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers: vec![at(1)], ..setup() }));
+    let link = world.incoming(Protocol::Enrp);
+    world.up(link, LinkKind::Tcp, &["10.0.0.3"], None);
+    let introduction = Introduction {
+        capabilities: Capabilities::default(),
+        heartbeat: ms(200),
+        incarnation: 1,
+        digest: None,
+        registrars: 0,
+    };
+    let presence = EnrpMessage::Presence {
+        reply_required: false,
+        header: EnrpHeader { sender: Some(id(2)), receiver: None },
+        checksum: None,
+        introduction: Some(introduction),
+        server: None,
+    };
+    let bytes = presence.encode(Dialect::Rfc).unwrap();
+    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    world.pass(ms(550));
+    assert!(world.registrar.peers().any(|peer| peer.state == PeerState::Suspected));
+    assert_eq!(world.registrar.standing(), Standing::Starting);
+    world.now = world.now + ms(2_500);
+    world.input(Input::Timeout);
+    assert_eq!(world.registrar.standing(), Standing::Serving);
+    let waits = config().max_time_no_response;
+    world.pass(waits - ms(1));
+    assert_eq!(world.registrar.counters().accusations, 0);
+    world.pass(ms(2));
+    assert_eq!(world.registrar.counters().accusations, 1);
 }
 
 #[test]

@@ -156,6 +156,57 @@ fn an_adopted_element_that_acknowledges_when_it_is_anothers_already_is_told_that
 }
 
 #[test]
+fn who_draws_another_identifier_keeps_what_it_has_taken_over_and_begins_anew_what_it_was_about_to() {
+    let (mut world, _) = bereaved(1);
+    pass_until_taken_over(&mut world);
+    let namesake = acquainted(&mut world, me(), "10.0.0.203");
+    show(&mut world, namesake, me(), Some(1));
+    let renamed = world.registrar.id();
+    assert_ne!(renamed, me());
+    assert_eq!(world.element("pool", 1).home, Some(renamed), "it is being asked still");
+
+    let third = server_id(0xcccc);
+    let (mut world, link, _) = contest(third);
+    assert_eq!(world.registrar.counters().takeovers_begun, 1);
+    let namesake = acquainted(&mut world, me(), "10.0.0.203");
+    show(&mut world, namesake, me(), Some(1));
+    for _ in 0..20 {
+        show_life(&mut world, link, third);
+        world.pass(ms(50));
+    }
+    assert_eq!(world.registrar.counters().takeovers_begun, 2);
+}
+
+#[test]
+fn who_slept_does_not_agree_to_a_takeover_because_it_has_not_read_the_targets_answer() {
+    let mut world = World::new();
+    let target = peer_of_ours(&mut world);
+    let (asker, link) = (server_id(0xcccc), acquainted(&mut world, server_id(0xcccc), "10.0.0.201"));
+    let header = EnrpHeader { sender: Some(asker), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
+    world.done();
+    world.now = world.now + ms(1_500);
+    world.input(Input::Timeout);
+    show_life(&mut world, target, peer());
+    let said = said_to(&mut world, link);
+    assert!(!said.iter().any(|it| matches!(it, EnrpMessage::InitTakeoverAck { .. })), "{said:?}");
+    assert_eq!(world.registrar.counters().takeovers_yielded, 0);
+}
+
+#[test]
+fn a_homes_own_table_holds_also_where_its_versions_are_lower() {
+    let mut world = World::new();
+    let link = peer_of_ours(&mut world);
+    send(&mut world, link, &update(UpdateAction::AddPe, 1, 9));
+    // It has started again since, and the element has registered there anew: with version 7, as all in this table.
+    audit(&mut world, link, peer(), &[1]);
+    assert_eq!(world.registrar.handlespace().entry(&handle("pool"), PeId(1)).unwrap().version, 7);
+    // What it says from then on counts.
+    send(&mut world, link, &update(UpdateAction::DelPe, 1, 8));
+    assert!(!world.has("pool", 1));
+}
+
+#[test]
 fn an_adopted_element_that_does_not_answer_is_removed_and_not_before_it_was_asked() {
     let config = RegistrarConfig { keep_alives_per_second: 10, ..config() };
     let mut world = World::with(config, Limits::default());
@@ -451,23 +502,39 @@ fn a_silent_peers_other_link_is_opened_anew_when_one_has_timed_out() {
 
 #[test]
 fn who_agreed_to_a_takeover_waits_for_its_own_silence_when_the_winner_dies() {
-    let mut world = World::new();
-    peer_of_ours(&mut world);
-    let heard = world.now;
-    let third = server_id(0xcccc);
-    let link = acquainted(&mut world, third, "10.0.0.201");
-    let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
-    send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
-    world.pass(ms(10));
-    world.down(link);
-    let begun = |world: &mut World| world.events().contains(&Event::TakeoverBegun { target: peer() });
-    while !begun(&mut world) {
-        assert!(world.now.since(heard) < ms(5_000), "never begun");
-        world.pass(ms(10));
+    // Also where it has broken the link to the target off itself, on which a table did not come.
+    for breaks_off in [false, true] {
+        let mut world = World::new();
+        let target = peer_of_ours(&mut world);
+        let third = server_id(0xcccc);
+        let link = acquainted(&mut world, third, "10.0.0.201");
+        let digest = breaks_off.then_some(1);
+        for _ in 0..2 {
+            show(&mut world, target, peer(), digest);
+        }
+        // It is heard until shortly before the page is overdue, but for its table.
+        for _ in 0..45 {
+            world.pass(ms(20));
+            show(&mut world, target, peer(), None);
+            show_life(&mut world, link, third);
+        }
+        let heard = world.now;
+        let header = EnrpHeader { sender: Some(third), receiver: Some(me()) };
+        send(&mut world, link, &EnrpMessage::InitTakeover { header, target: Some(peer()) });
+        world.pass(ms(100));
+        world.down(link);
+        world.pass(config().max_time_no_response - ms(90));
+        assert_eq!(world.registrar.counters().takeovers_yielded, 1);
+        assert_eq!(world.done().contains(&Done::Close(target, true)), breaks_off);
+        let begun = |world: &mut World| world.events().contains(&Event::TakeoverBegun { target: peer() });
+        while !begun(&mut world) {
+            assert!(world.now.since(heard) < ms(5_000), "never begun");
+            world.pass(ms(10));
+        }
+        let config = config();
+        let least = config.max_time_last_heard + config.max_time_no_response;
+        assert!(world.now.since(heard) >= least, "after {:?}", world.now.since(heard));
     }
-    let config = config();
-    let least = config.max_time_last_heard + config.max_time_no_response;
-    assert!(world.now.since(heard) >= least, "after {:?}", world.now.since(heard));
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl Mixed {
         for registrar in theirs {
             registrar.taken.iter().for_each(|target| taken.entry(*target).or_default().push(registrar.id));
         }
-        for (target, by) in taken.iter().filter(|(_, by)| by.len() == 1) {
+        let dead = &world.watch.taken_by_the_dead;
+        for (target, by) in taken.iter().filter(|(target, by)| by.len() == 1 && !dead.contains(target)) {
             let other = world.watch.winner(*target);
             assert_eq!(other, None, "{by:?}, of RSPLIB, has taken over {target:?}, and so has one of ours");
         }

@@ -125,7 +125,7 @@ pub(super) struct Known {
     pub(super) peer: Peer,
     /// Links that are up with it at the other end.
     pub(super) links: BTreeSet<LinkId>,
-    /// It has ended the last of them, or its host has, and it has not been heard since.
+    /// There is none yet, or it has ended the last of them, or its host has, and it has not been heard since.
     lost: bool,
     incarnation: u64,
     /// It takes a registrar of RSPLIB for alive, by its own hearing.
@@ -167,7 +167,7 @@ impl Known {
                 digest_agrees: None,
             },
             links: BTreeSet::new(),
-            lost: false,
+            lost: true,
             incarnation: 0,
             hears_rsplib: false,
             audit: Audit::default(),

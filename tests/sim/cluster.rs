@@ -2,7 +2,7 @@
 //! in every handlespace.
 
 use crate::host::Host;
-use crate::invariants::{Kept, check_kept, check_stable, check_stable_of_heard, disagreement};
+use crate::invariants::{Kept, audits_open, check_kept, check_stable, check_stable_of_heard, disagreement};
 use crate::world::{Boot, Process, Slot, World};
 use asap::config::{Limits, Profile, RegistrarConfig};
 use asap::machine::LinkKind;
@@ -188,6 +188,15 @@ impl Cluster {
         }
         let took = world.now.since(start);
         world.took.entry(what).or_default().push(took);
+    }
+
+    /// Runs until no audit has anything to do any more.
+    pub fn settle(&self, world: &mut World, bound: Duration) {
+        let start = world.now;
+        while let Some(why) = audits_open(world, &self.registrars) {
+            assert!(world.now.since(start) < bound, "not within {bound:?}: audits end: {why}");
+            world.run_for(LOOK);
+        }
     }
 
     /// Runs for a while in which these registrars, that hear all others, may never be without any stable element, and

@@ -102,6 +102,16 @@ pub fn disagreement(world: &World, registrars: &[usize], hosts: &[usize]) -> Opt
     homeless.map(|((_, id), element)| format!("the home of {id:?} is none that lives: {element:?}"))
 }
 
+/// Guarantee 7: these registrars hold of each other what the other has itself, the versions among it. Says whose is not so held by whom.
+pub fn audits_open(world: &World, registrars: &[usize]) -> Option<String> {
+    let running = || registrars.iter().filter_map(|node| Some((*node, world.runs_registrar(*node)?)));
+    running().find_map(|(owner, own)| {
+        let digest = own.handlespace().digest(own.id());
+        let (other, _) = running().find(|(_, other)| other.handlespace().digest(own.id()) != digest)?;
+        Some(format!("{other} holds something else of {owner} than it has"))
+    })
+}
+
 /// Guarantee 2, looked at from a registrar: every element that was always alive and within reach is in its handlespace.
 pub fn check_stable(world: &World, registrar: usize) {
     let space = world.registrar(registrar).handlespace();

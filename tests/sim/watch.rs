@@ -71,8 +71,8 @@ pub struct Watch {
     heard: BTreeMap<(usize, usize), Time>,
     /// The same, by the identifier that the second had then.
     heard_as: BTreeMap<(usize, u32), Time>,
-    /// When the first lost a link to the second: the earliest since it last heard it.
-    lost: BTreeMap<(usize, usize), Time>,
+    /// When the first lost a link to who had this identifier: the earliest since it last heard it.
+    lost: BTreeMap<(usize, u32), Time>,
     /// Under which identifier each was last known.
     places: BTreeMap<u32, usize>,
     /// When the first last took the second for dead.
@@ -210,7 +210,10 @@ impl Watch {
     }
 
     pub fn on_link_lost(&mut self, now: Time, at: usize, there: IpAddr) {
-        self.lost.entry((at, node_at(there))).or_insert(now);
+        let there = node_at(there);
+        for (id, _) in self.places.iter().filter(|(_, node)| **node == there) {
+            self.lost.entry((at, *id)).or_insert(now);
+        }
     }
 
     pub fn on_sent_asap(&mut self, node: usize, bytes: &[u8]) {
@@ -344,7 +347,7 @@ impl Watch {
         let alive =
             |(node, seen): &(&usize, &Seen)| seen.id == target && seen.running && !nodes[**node].is_paused();
         let Some(accused) = self.registrars.iter().find(alive).map(|(node, _)| *node) else { return };
-        let Some(&heard) = self.heard.get(&(from, accused)) else { return };
+        let Some(&heard) = self.heard_as.get(&(from, target)) else { return };
         let accuser = &self.registrars[&from];
         let RegistrarConfig { max_time_last_heard, max_time_no_response, .. } = accuser.config;
         // What a clock jumps counts as time in which nothing was heard, for who goes by it.
@@ -353,7 +356,7 @@ impl Watch {
         };
         let silence = |since: Time| now.since(since) + jumped(since) + Duration::from_millis(1);
         let silent = silence(heard);
-        let lost = self.lost.get(&(from, accused)).map(|at| silence(*at));
+        let lost = self.lost.get(&(from, target)).map(|at| silence(*at));
         let jumped_awake: Duration =
             accuser.jumps.iter().filter(|(at, _)| *at > accuser.resumed).map(|(_, by)| *by).sum();
         let awake = now.since(accuser.resumed) + jumped_awake + Duration::from_millis(1);
@@ -373,8 +376,8 @@ impl Watch {
         self.heard.insert((at, from), now);
         if let Some(id) = word(bytes, 4) {
             self.heard_as.insert((at, id), now);
+            self.lost.remove(&(at, id));
         }
-        self.lost.remove(&(at, from));
         // Heard again, it can be taken over again.
         self.taken.retain(|(target, _), _| Some(*target) != word(bytes, 4));
         match kind {

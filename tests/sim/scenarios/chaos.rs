@@ -7,6 +7,7 @@ use crate::explore::explore;
 use crate::watch::{HANDLE_UPDATE, INIT_TAKEOVER, INIT_TAKEOVER_ACK, PRESENCE, TAKEOVER_SERVER};
 use crate::world::World;
 use asap::machine::Protocol;
+use asap::policy::{Policy, PolicyType};
 
 fn any(world: &mut World, nodes: &[usize]) -> usize {
     nodes[world.rng.below(nodes.len() as u64) as usize]
@@ -49,7 +50,11 @@ fn trouble(world: &mut World, cluster: &mut Cluster) {
         }
         17 if host_runs => {
             let keys: Vec<_> = world.host(host).offered().cloned().collect();
-            if keys.len() > 1 {
+            let weighted = keys.iter().find(|key| key.0 == pool_of(3));
+            if let Some(key) = weighted.filter(|_| world.rng.below(2) == 0) {
+                let policy = Policy::new(PolicyType::WeightedRoundRobin, &[1 + world.rng.below(9) as u32]);
+                world.tell(host, |host, now| host.change(now, key, policy));
+            } else if keys.len() > 1 {
                 world.tell(host, |host, now| host.withdraw(now, &keys[0]));
             }
         }
@@ -122,6 +127,8 @@ fn chaos(world: &mut World) {
     cluster.run_holding(world, secs(3), &running);
     // A link that was lost before is noticed by its transport only now.
     cluster.agree(world, secs(1) + world.faults.patience, "after chaos all go on agreeing");
+    // The pause after an audit that did not help is 10 s at most.
+    cluster.settle(world, secs(12));
     cluster.count(world);
     let (user, slot) = cluster.users[0];
     count_client(world, user, slot);

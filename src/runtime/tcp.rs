@@ -10,7 +10,7 @@ use crate::runtime::link::{LinkEvent, failure, is_idle, plain_address};
 use crate::runtime::outbox::{Outbox, Piece};
 use crate::runtime::poller::Interest;
 use crate::types::Time;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
@@ -144,7 +144,7 @@ impl Tcp {
     pub fn accepted(now: Time, socket: Socket, protocol: Protocol, limits: &Limits) -> io::Result<Tcp> {
         // A peer that is gone already shows when the socket is read.
         let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_user_timeout(unacknowledged(protocol, limits));
+        let _ = bound_silence(&socket, unacknowledged(protocol, limits));
         let stage = match protocol {
             Protocol::Session => Stage::Detecting(now + PREAMBLE_WAIT),
             Protocol::Asap | Protocol::Enrp | Protocol::Plain => Stage::Fresh,
@@ -679,8 +679,19 @@ fn unacknowledged(protocol: Protocol, limits: &Limits) -> Option<Duration> {
 fn tcp_socket(address: SocketAddr, unacknowledged: Option<Duration>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(unacknowledged)?;
+    bound_silence(&socket, unacknowledged)?;
     Ok(socket)
+}
+
+/// Has the link end when the other end acknowledges nothing for so long. One on which nothing is sent is asked by the kernel after as
+/// long (at least a second, its unit) and every second from then on: an element may have nothing to say for minutes.
+fn bound_silence(socket: &Socket, unacknowledged: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_user_timeout(unacknowledged)?;
+    if let Some(idle) = unacknowledged {
+        let second = Duration::from_secs(1);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle.max(second)).with_interval(second))?;
+    }
+    Ok(())
 }
 
 /// Reads what is there, nothing at the peer's FIN.
@@ -710,10 +721,13 @@ mod tests {
             let to =
                 Destination { kind: LinkKind::Tcp, protocol, port: at.port(), addresses: at.ip().into() };
             let connecting = Tcp::connect(Time::ZERO, &to, &limits).unwrap();
-            assert_eq!(connecting.socket.tcp_user_timeout().unwrap(), bound, "{protocol:?}");
             let (socket, _) = listener.accept().unwrap();
             let accepted = Tcp::accepted(Time::ZERO, socket.into(), protocol, &limits).unwrap();
-            assert_eq!(accepted.socket.tcp_user_timeout().unwrap(), bound, "{protocol:?}");
+            for Tcp { socket, .. } in [&connecting, &accepted] {
+                assert_eq!(socket.tcp_user_timeout().unwrap(), bound, "{protocol:?}");
+                assert_eq!(socket.keepalive().unwrap(), bound.is_some(), "{protocol:?}");
+                assert!(bound.is_none_or(|bound| socket.tcp_keepalive_time().unwrap() == bound));
+            }
         }
     }
 

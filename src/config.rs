@@ -270,7 +270,7 @@ pub struct PathLimits {
     pub sack_delay: Duration,
     /// How long a TCP link to or of a registrar may have bytes that the peer's host has not acknowledged before it is given up; none: as long
     /// as the system likes, which is many minutes. After a cut TCP waits for longer and longer before it tries again: a
-    /// new link is up at once.
+    /// new link is up at once. On an idle link the kernel asks after as long whether the other end is there.
     pub tcp_unacknowledged: Option<Duration>,
 }
 

@@ -10,6 +10,7 @@ use super::{ElementKey, Event, Registrar, Standing};
 use crate::handlespace::View;
 use crate::machine::LinkId;
 use crate::types::{PeChecksum, ServerId, Time};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Presences of ours in a row that do not agree before their sender is audited.
@@ -30,6 +31,8 @@ pub(super) struct Audit {
     pause: Duration,
     /// Who has taken over what the peer owned when it was silent, since they agreed last.
     taken_by: Option<ServerId>,
+    /// Elements that are the peer's by a takeover, and of which it has not told itself.
+    inherited: BTreeSet<ElementKey>,
     /// What the peer told last.
     checksum: Option<PeChecksum>,
     digest: Option<u64>,
@@ -113,8 +116,24 @@ impl Registrar {
         }
     }
 
+    /// An element becomes a peer's by a takeover. Whether that one knows it shows when it tells of it.
+    pub(super) fn inherit(&mut self, key: &ElementKey, home: ServerId) {
+        self.handlespace.rehome(&key.0, key.1, home);
+        if let Some(known) = self.peers.find_mut(home).filter(|known| known.peer.ours) {
+            known.audit.inherited.insert(key.clone());
+        }
+    }
+
+    /// Its home has told of an element, or it is gone.
+    pub(super) fn forget_inherited(&mut self, key: &ElementKey, home: Option<ServerId>) {
+        if let Some(known) = home.and_then(|home| self.peers.find_mut(home)) {
+            known.audit.inherited.remove(key);
+        }
+    }
+
     /// What the peer did not list is gone (RFC 5353 3.6.3), unless the element is connected here: then it is this
-    /// registrar's. Or another one has taken it over, whose own audit shows whether it has it.
+    /// registrar's. Or another one has taken it over, whose own audit shows whether it has it. Or the peer has only inherited
+    /// it, without having heard of it, maybe: then it is asked from here.
     fn sweep(&mut self, now: Time, from: ServerId) {
         let mut removed = 0usize;
         let heir = self.peers.find_mut(from).and_then(|known| known.audit.taken_by.take());
@@ -125,10 +144,13 @@ impl Registrar {
                 .entry(&key.0, key.1)
                 .and_then(|entry| entry.registrant.as_ref())
                 .is_some_and(|registrant| registrant.link.is_some());
+            let inherited = self.peers.find_mut(from).is_some_and(|known| known.audit.inherited.remove(&key));
             if connected {
                 self.claim(now, key);
             } else if let Some(heir) = heir {
-                self.handlespace.rehome(&key.0, key.1, heir);
+                self.inherit(&key, heir);
+            } else if inherited {
+                self.adopt_element(now, key, from);
             } else {
                 self.take_out(now, &key);
                 removed += 1;

@@ -662,6 +662,7 @@ impl Registrar {
         let (handle, element) = key;
         let entry = self.handlespace.remove(handle, *element)?;
         self.forget_liveness(key);
+        self.forget_inherited(key, entry.element.home);
         if let Some(link) = entry.registrant.as_ref().and_then(|registrant| registrant.link)
             && let Some(client) = self.clients.find_mut(link)
         {

@@ -159,7 +159,7 @@ impl Registrar {
             Output::Concede { target, home } => {
                 for key in self.liveness.adopted_from(target) {
                     self.let_go(&key);
-                    self.handlespace.rehome(&key.0, key.1, home);
+                    self.inherit(&key, home);
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Registrar {
         }
         let keys: Vec<ElementKey> = self.handlespace.of_owner(target).collect();
         for key in &keys {
-            self.handlespace.rehome(&key.0, key.1, home);
+            self.inherit(key, home);
         }
         self.out.events.push_back(Event::TakenOver { target, by: home, elements: keys.len() });
         self.strike_off(now, target);
@@ -218,24 +218,28 @@ impl Registrar {
     fn adopt_elements(&mut self, now: Time, from: ServerId) -> usize {
         let keys: Vec<ElementKey> = self.handlespace.of_owner(from).collect();
         let elements = keys.len();
-        self.out.counters.elements_adopted += u64::try_from(elements).unwrap_or(u64::MAX);
         for key in keys {
-            self.handlespace.rehome(&key.0, key.1, self.id);
-            let Some(entry) = self.handlespace.entry(&key.0, key.1) else { continue };
-            // How much of its life is over only its home knew.
-            let expires = entry.element.life.duration().map(|life| now + life);
-            let registered = self.is_registered_here(entry);
-            let can_be_asked = entry.element.asap_transport.is_some();
-            self.handlespace.note(&key.0, key.1, |note| *note.expires = expires);
-            if registered {
-                // It came here once and was lost to the target since; its link is still up.
-                self.watch(now, key.clone());
-                self.tell_changed(&key);
-            } else {
-                self.await_adopted(now, key, from, can_be_asked);
-            }
+            self.adopt_element(now, key, from);
         }
         elements
+    }
+
+    pub(super) fn adopt_element(&mut self, now: Time, key: ElementKey, from: ServerId) {
+        self.out.counters.elements_adopted += 1;
+        self.handlespace.rehome(&key.0, key.1, self.id);
+        let Some(entry) = self.handlespace.entry(&key.0, key.1) else { return };
+        // How much of its life is over only its home knew.
+        let expires = entry.element.life.duration().map(|life| now + life);
+        let registered = self.is_registered_here(entry);
+        let can_be_asked = entry.element.asap_transport.is_some();
+        self.handlespace.note(&key.0, key.1, |note| *note.expires = expires);
+        if registered {
+            // It came here once and was lost to the target since; its link is still up.
+            self.watch(now, key.clone());
+            self.tell_changed(&key);
+        } else {
+            self.await_adopted(now, key, from, can_be_asked);
+        }
     }
 
     /// RSPLIB's registrars may suggest (flag 0x01) that this one take an element of theirs over: it fits better, by their reckoning.
@@ -302,7 +306,7 @@ impl Registrar {
                 continue;
             }
             self.let_go(&key);
-            self.handlespace.rehome(&key.0, key.1, by);
+            self.inherit(&key, by);
             elements += 1;
         }
         self.out.events.push_back(Event::TakenOver { target: self.id, by, elements });

@@ -144,6 +144,7 @@ impl Registrar {
         let Some(home) = element.home else { return Claim::Refused };
         self.see_version(version);
         let key: ElementKey = (handle.clone(), element.id);
+        self.forget_inherited(&key, Some(home));
         let held = self.handlespace.entry(handle, element.id);
         if let Some(held) = held {
             let known_as_its = held.element.home == Some(home);

@@ -354,7 +354,43 @@ fn what_a_registrar_that_was_taken_over_and_lives_does_not_have_any_more_is_the_
     assert_eq!(world.element("pool", 1).home, Some(peer()));
     assert_eq!(world.element("pool", 2).home, Some(winner), "until that one's audit says otherwise");
     audit(&mut world, other, winner, &[]);
-    assert!(world.has("pool", 1) && !world.has("pool", 2));
+    assert!(world.has("pool", 1));
+    expect_asked(&mut world, 2);
+}
+
+/// It is this registrar's, which asks it, and without answer takes it out.
+fn expect_asked(world: &mut World, id: u32) {
+    assert_eq!(world.element("pool", id).home, Some(me()));
+    world.pass(ms(0));
+    let (probe, _) = world.connecting().expect("it is asked");
+    world.up(probe, LinkKind::Tcp, &["10.0.0.1"], None);
+    let asked = world.keep_alives();
+    assert!(
+        matches!(asked.as_slice(), [(_, KeepAlive { home: true, element, .. })] if *element == Some(PeId(id)))
+    );
+    world.pass(ms(1_000));
+    assert!(!world.has("pool", id));
+}
+
+#[test]
+fn what_a_winner_never_heard_of_is_asked_by_those_who_did_and_what_it_has_told_of_is_its_own() {
+    let mut world = World::new();
+    let target = peer_of_ours(&mut world);
+    let winner = server_id(0xcccc);
+    let link = acquainted(&mut world, winner, "10.0.0.201");
+    for id in [1, 2] {
+        send(&mut world, target, &update(UpdateAction::AddPe, id, 7));
+    }
+    world.down(target);
+    let header = EnrpHeader { sender: Some(winner), receiver: Some(me()) };
+    send(&mut world, link, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    assert_eq!(world.element("pool", 1).home, Some(winner));
+    audit(&mut world, link, winner, &[1]);
+    // What the winner had, it may give up.
+    world.pass(config().peer_heartbeat_cycle);
+    audit(&mut world, link, winner, &[]);
+    assert!(!world.has("pool", 1));
+    assert_eq!(world.element("pool", 2).home, Some(me()), "it is being asked");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{ms, secs};
 use crate::cluster::Cluster;
 use crate::explore::explore;
+use crate::invariants::check_stable;
 use crate::world::World;
 use asap::machine::Protocol;
 
@@ -106,6 +107,32 @@ fn crooked(world: &mut World) {
     cluster.count(world);
 }
 
+/// A registrar dies whose latest elements one of the others has not heard of, the one, maybe, that takes it over.
+fn unheard(world: &mut World) {
+    let many = 3 + world.rng.below(3) as usize;
+    let mut cluster = Cluster::running(world, many, 2, 4);
+    world.faults.patience = if world.rng.below(2) == 0 { secs(1) } else { secs(8) };
+    let mut others = cluster.registrars.clone();
+    let dying = others.remove(world.rng.below(many as u64) as usize);
+    let deaf = others.remove(world.rng.below(many as u64 - 1) as usize);
+    world.cut(dying, deaf);
+    let host = world.add_node();
+    cluster.hosts.push(host);
+    cluster.start_host_at(world, host, 4, &[dying]);
+    world.run_for(ms(100 + world.rng.clone().below(3_000)));
+    cluster.hold_stable(world, host);
+    others.iter().for_each(|node| check_stable(world, *node));
+    let id = world.registrar(dying).id();
+    world.darken(dying);
+    cluster.run_holding(world, secs(10), &others);
+    let winner = world.watch.winner(id);
+    world.count("the winner of a takeover had not heard of elements", u64::from(winner == Some(deaf)));
+    world.heal_all();
+    cluster.agree(world, cluster.agreed_within(), "what a winner had not heard of is in its pools");
+    cluster.each_answers_its_home(world);
+    cluster.count(world);
+}
+
 /// No registrar is left: sessions go on; when one returns, it is told everything again within two seconds.
 fn none_left(world: &mut World) {
     let many = 1 + world.rng.below(3) as usize;
@@ -154,6 +181,12 @@ fn crooked_cuts_heal() {
         "a live registrar was accused after real silence",
     ];
     explore("crooked_cuts_heal", 50, &reach, crooked);
+}
+
+#[test]
+fn no_element_is_lost_that_the_winner_had_not_heard_of() {
+    let reach = ["a takeover was completed", "the winner of a takeover had not heard of elements"];
+    explore("no_element_is_lost_that_the_winner_had_not_heard_of", 30, &reach, unheard);
 }
 
 #[test]

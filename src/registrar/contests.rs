@@ -262,16 +262,16 @@ impl Contests {
     /// This registrar was asleep: what it has asked or acknowledged, or not heard, says nothing of the present. Gives up what is under way,
     /// and says whom it has given up.
     pub fn abandon(&mut self, out: &mut Vec<Output>) -> Vec<ServerId> {
-        let targets = self.by_target.keys().copied();
-        let begun: Vec<ServerId> =
-            targets.filter(|target| self.is_initiating(*target) || self.has_yielded(*target)).collect();
-        // Who has asked about one that is heard here asks again.
+        let mut begun = Vec::new();
         self.by_target.retain(|target, contest| {
-            let open = begun.contains(target) || matches!(contest, Contest::Probing { .. });
-            if open {
-                out.push(Output::NoWake(*target));
+            match contest {
+                Contest::Initiating { .. } | Contest::Yielded { .. } => begun.push(*target),
+                // Who has asked about it asks again.
+                Contest::Probing { .. } => {}
+                Contest::Won { .. } | Contest::Followed { .. } => return true,
             }
-            !open
+            out.push(Output::NoWake(*target));
+            false
         });
         begun
     }

@@ -61,13 +61,12 @@ impl Registrar {
             self.doubt(now, now + a_while);
         } else {
             // It accuses nobody before it serves, which may be now.
-            self.give_peers_time(now);
+            self.reconsider(now);
         }
     }
 
     fn doubt(&mut self, now: Time, until: Time) {
-        self.abandon_takeovers(now);
-        if !self.give_peers_time(now) {
+        if !self.reconsider(now) {
             return;
         }
         if self.doubt.until.is_none() {
@@ -79,8 +78,10 @@ impl Registrar {
         self.tell_presence(true);
     }
 
-    /// What peers sent meanwhile may lie unread: they get the time an answer takes, those suspected, too. Says whether there are any.
-    pub(super) fn give_peers_time(&mut self, now: Time) -> bool {
+    /// What was concluded of peers holds no longer. Takeovers are given up; and peers get the time an answer takes, those
+    /// suspected, too: what they sent meanwhile may lie unread. Says whether there are any.
+    pub(super) fn reconsider(&mut self, now: Time) -> bool {
+        self.abandon_takeovers(now);
         let watched: Vec<_> = self
             .peers
             .list()

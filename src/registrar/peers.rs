@@ -747,8 +747,7 @@ impl Registrar {
         let is_free = |id: &ServerId| *id != from && self.peers.find(*id).is_none();
         let mut drawn = std::iter::repeat_with(|| ServerId::new(self.rng.next_u64() as u32)).flatten();
         let Some(to) = drawn.find(is_free) else { return };
-        self.abandon_takeovers(now);
-        self.give_peers_time(now);
+        self.reconsider(now);
         self.id = to;
         self.contests.rename(to);
         self.out.counters.collisions += 1;

@@ -121,8 +121,14 @@ fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
         introduction: Some(introduction),
         server: None,
     };
-    let bytes = presence.encode(Dialect::Rfc).unwrap();
-    world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    // One that it leaves a third to.
+    let header = EnrpHeader { sender: Some(id(2)), receiver: None };
+    let question = EnrpMessage::InitTakeover { header, target: Some(id(3)) };
+    for message in [presence, question] {
+        let bytes = message.encode(Dialect::Rfc).unwrap();
+        world.input(Input::Message { link, channel: Channel::Enrp, bytes: &bytes, complete: true });
+    }
+    assert_eq!(world.registrar.counters().takeovers_yielded, 1);
     world.pass(ms(550));
     assert!(world.registrar.peers().any(|peer| peer.state == PeerState::Suspected));
     assert_eq!(world.registrar.standing(), Standing::Starting);
@@ -131,7 +137,7 @@ fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
     assert_eq!(world.registrar.standing(), Standing::Serving);
     let waits = config().max_time_no_response;
     world.pass(waits - ms(1));
-    assert_eq!(world.registrar.counters().accusations, 0);
+    assert_eq!((world.registrar.counters().accusations, world.registrar.counters().takeovers_begun), (0, 0));
     world.pass(ms(2));
     assert_eq!(world.registrar.counters().accusations, 1);
 }

@@ -124,7 +124,7 @@ impl Registrar {
         }
     }
 
-    /// Its home has told of an element, or it is gone.
+    /// Its home has told of an element, or it is another's, or gone.
     pub(super) fn forget_inherited(&mut self, key: &ElementKey, home: Option<ServerId>) {
         if let Some(known) = home.and_then(|home| self.peers.find_mut(home)) {
             known.audit.inherited.remove(key);

@@ -250,6 +250,7 @@ impl Registrar {
         let ours = entry.element.capabilities.is_some();
         let client = self.clients.find_mut(link);
         let named = ours || client.as_ref().is_some_and(|client| client.dialect != Dialect::Rfc);
+        // Who is asked for an element of ours may be told what only ours understand.
         if let Some(client) = client {
             client.ours |= ours;
         }

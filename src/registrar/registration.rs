@@ -126,7 +126,8 @@ impl Registrar {
                 self.on_pool_changed(now, handle);
                 self.tell_changed(&key);
             }
-            Inserted::Replaced { previous_home: _, changed } => {
+            Inserted::Replaced { previous_home, changed } => {
+                self.forget_inherited(&key, previous_home);
                 self.out.counters.reregistrations += 1;
                 if changed {
                     self.on_pool_changed(now, handle);

@@ -180,6 +180,7 @@ impl Registrar {
                 if changed {
                     self.on_pool_changed(now, handle);
                 }
+                self.forget_inherited(&key, previous_home);
             }
             Err(_) => {
                 self.out.counters.updates_refused += 1;

@@ -154,49 +154,15 @@ impl Pipe {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    Arrive {
-        pipe: usize,
-        to: Destination,
-    },
-    Up {
-        pipe: usize,
-    },
-    Fail {
-        pipe: usize,
-        why: LinkFailure,
-    },
-    Deliver {
-        pipe: usize,
-        end: usize,
-        channel: Channel,
-        bytes: Vec<u8>,
-    },
-    Down {
-        pipe: usize,
-        end: usize,
-        why: LinkFailure,
-    },
-    /// The kernel of a stopped process knows that a link is down: no cut holds that back when it goes on.
-    Known {
-        pipe: usize,
-        end: usize,
-        why: LinkFailure,
-    },
-    Patience {
-        pipe: usize,
-    },
-    Announce {
-        node: usize,
-        protocol: Protocol,
-        audience: Audience,
-        from: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    Wake {
-        node: usize,
-        life: u32,
-        slot: Slot,
-    },
+    Arrive { pipe: usize, to: Destination },
+    Up { pipe: usize },
+    Fail { pipe: usize, why: LinkFailure },
+    Deliver { pipe: usize, end: usize, channel: Channel, bytes: Vec<u8> },
+    Down { pipe: usize, end: usize, why: LinkFailure },
+    Known { pipe: usize, end: usize, why: LinkFailure },
+    Patience { pipe: usize },
+    Announce { node: usize, protocol: Protocol, audience: Audience, from: SocketAddr, bytes: Vec<u8> },
+    Wake { node: usize, life: u32, slot: Slot },
 }
 
 /// How a registrar is started.
@@ -528,6 +494,7 @@ impl World {
                 }
                 self.down(pipe, end, why);
             }
+            // The process's own host knows: no cut holds that back.
             Happening::Known { pipe, end, why } => self.down(pipe, end, why),
             Happening::Patience { pipe } => {
                 if self.pipes[pipe].dying.is_some_and(|at| at <= self.now) {
@@ -572,7 +539,7 @@ impl World {
             eprintln!("{:?} {from} -> {}: {}", self.now, here.node, crate::watch::describe(channel, &bytes));
         }
         if channel == Channel::Enrp {
-            let from = self.nodes[self.pipes[pipe].ends[1 - end].node].address;
+            let from = self.nodes[from].address;
             self.watch.on_delivered(self.now, here.node, from, &bytes);
         }
         if channel == Channel::Asap {

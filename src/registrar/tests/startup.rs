@@ -101,12 +101,18 @@ fn a_slow_registrar_starts_among_fast_ones_that_are_heard_all_the_time() {
     cluster.expect_serving();
 }
 
-#[test]
-fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
+/// A registrar that waits for the peer it is configured with, and the link of another.
+fn starting() -> (World, LinkId) {
     let mut world =
         World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers: vec![at(1)], ..setup() }));
     let link = world.incoming(Protocol::Enrp);
     world.up(link, LinkKind::Tcp, &["10.0.0.3"], None);
+    (world, link)
+}
+
+#[test]
+fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
+    let (mut world, link) = starting();
     let introduction = Introduction {
         capabilities: Capabilities::default(),
         heartbeat: ms(200),
@@ -144,10 +150,7 @@ fn who_slept_while_starting_accuses_nobody_before_it_could_have_answered() {
 
 #[test]
 fn a_registrar_that_is_starting_hands_out_neither_list_nor_table() {
-    let mut world =
-        World::of(Registrar::new(config(), Limits::default(), 7, Setup { peers: vec![at(1)], ..setup() }));
-    let link = world.incoming(Protocol::Enrp);
-    world.up(link, LinkKind::Tcp, &["10.0.0.3"], None);
+    let (mut world, link) = starting();
     let header = EnrpHeader { sender: Some(id(2)), receiver: None };
     for (request, rejected) in [
         (

@@ -339,17 +339,26 @@ fn a_takeover_told_late_leaves_its_elements_to_who_is_back() {
     assert_eq!(world.element("pool", 1).home, Some(winner));
 }
 
-#[test]
-fn what_a_registrar_that_was_taken_over_and_lives_does_not_have_any_more_is_the_winners() {
+/// A peer with two elements that has been taken over, dead or not, and its link; the winner, and its link.
+fn taken_over(dies: bool) -> (World, LinkId, ServerId, LinkId) {
     let mut world = World::new();
-    let link = peer_of_ours(&mut world);
+    let target = peer_of_ours(&mut world);
     let winner = server_id(0xcccc);
-    let other = acquainted(&mut world, winner, "10.0.0.201");
+    let link = acquainted(&mut world, winner, "10.0.0.201");
     for id in [1, 2] {
-        send(&mut world, link, &update(UpdateAction::AddPe, id, 7));
+        send(&mut world, target, &update(UpdateAction::AddPe, id, 7));
+    }
+    if dies {
+        world.down(target);
     }
     let header = EnrpHeader { sender: Some(winner), receiver: Some(me()) };
-    send(&mut world, other, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    send(&mut world, link, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    (world, target, winner, link)
+}
+
+#[test]
+fn what_a_registrar_that_was_taken_over_and_lives_does_not_have_any_more_is_the_winners() {
+    let (mut world, link, winner, other) = taken_over(false);
     audit(&mut world, link, peer(), &[1]);
     assert_eq!(world.element("pool", 1).home, Some(peer()));
     assert_eq!(world.element("pool", 2).home, Some(winner), "until that one's audit says otherwise");
@@ -374,16 +383,7 @@ fn expect_asked(world: &mut World, id: u32) {
 
 #[test]
 fn what_a_winner_never_heard_of_is_asked_by_those_who_did_and_what_it_has_told_of_is_its_own() {
-    let mut world = World::new();
-    let target = peer_of_ours(&mut world);
-    let winner = server_id(0xcccc);
-    let link = acquainted(&mut world, winner, "10.0.0.201");
-    for id in [1, 2] {
-        send(&mut world, target, &update(UpdateAction::AddPe, id, 7));
-    }
-    world.down(target);
-    let header = EnrpHeader { sender: Some(winner), receiver: Some(me()) };
-    send(&mut world, link, &EnrpMessage::TakeoverServer { header, target: Some(peer()) });
+    let (mut world, _, winner, link) = taken_over(true);
     assert_eq!(world.element("pool", 1).home, Some(winner));
     audit(&mut world, link, winner, &[1]);
     // What the winner had, it may give up.
